@@ -1,0 +1,1 @@
+//! The custom resources, names and defaults.

@@ -1,0 +1,1 @@
+//! Turns a PostgresCluster into Kubernetes objects.

@@ -1,0 +1,3 @@
+//! Writes rows and keeps its own log of what was acknowledged.
+
+fn main() {}

