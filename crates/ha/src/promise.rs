@@ -1,0 +1,65 @@
+//! What a member has promised, durable beside its data directory (§2, I3).
+
+use serde::{Deserialize, Serialize};
+
+use crate::record::Record;
+use crate::types::{Epoch, Incarnation, Timeline};
+
+/// How the data directory came to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Bootstrap {
+    /// No data directory yet, or one that a clone left unfinished.
+    Empty,
+    /// Made by initdb for a record that was still uninitialised, and not recorded yet: it has never served anybody.
+    Unrecorded,
+    /// Part of the recorded cluster: never wiped without proof of other copies.
+    Member,
+}
+
+/// A small fsynced file on the same volume as the data directory. Written before anything relies on it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Promise {
+    /// Made with the data directory.
+    pub incarnation: Incarnation,
+    /// This member never again acknowledges WAL of an epoch below this one. Only grows.
+    pub sealed_below: Epoch,
+    /// The last epoch whose leader was streamed from or led.
+    pub last_epoch: Epoch,
+    /// The timeline of that.
+    pub last_timeline: Timeline,
+    /// UID of the PostgresCluster.
+    pub cluster_uid: String,
+    /// PostgreSQL's system identifier, once there is a data directory.
+    pub system_identifier: Option<u64>,
+    /// How the data directory came to be.
+    pub bootstrap: Bootstrap,
+    /// Timeline ids whose history files were planted for a promotion that has not completed (P11).
+    #[serde(default)]
+    pub planted: Vec<Timeline>,
+    /// A rewind began and did not end: the directory must never be started (§4 step 10).
+    #[serde(default)]
+    pub rewinding: bool,
+    /// The last record that was seen; a winner's own before it promotes.
+    #[serde(default)]
+    pub last_record: Option<Record>,
+}
+
+impl Promise {
+    /// The promise of a new, empty volume.
+    pub fn new(incarnation: Incarnation, cluster_uid: impl Into<String>) -> Self {
+        Self {
+            incarnation,
+            sealed_below: Epoch(0),
+            last_epoch: Epoch(0),
+            last_timeline: Timeline(0),
+            cluster_uid: cluster_uid.into(),
+            system_identifier: None,
+            bootstrap: Bootstrap::Empty,
+            planted: Vec::new(),
+            rewinding: false,
+            last_record: None,
+        }
+    }
+}

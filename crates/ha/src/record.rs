@@ -1,0 +1,163 @@
+//! The one record that arbitrates: a typed whole, kept as JSON in an annotation of the cluster's Lease (§2, K20).
+//!
+//! It is changed only by compare-and-swap on the Lease's `resourceVersion` of the very snapshot that a decision
+//! was made on. Agents never create it; missing means *unknown*, never *free*.
+
+use serde::{Deserialize, Serialize};
+
+use crate::electorate::Electorate;
+use crate::types::{Boot, Epoch, Incarnation, Lsn, MemberId, MemberName, Timeline};
+
+/// Entries of history that a record keeps (K20).
+pub const HISTORY_KEPT: usize = 64;
+
+/// Whether the cluster has ever had data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Phase {
+    /// Made by the controller; nobody has run initdb under this record yet.
+    Uninitialised,
+    /// A leader was recorded once. Never goes back.
+    Running,
+}
+
+/// A leader: a member, and the very life of the very pod in which it leads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LeaderId {
+    /// The pod's name.
+    pub name: MemberName,
+    /// The pod's UID.
+    pub pod_uid: String,
+    /// The supervisor's boot.
+    pub boot: Boot,
+    /// The volume's incarnation.
+    pub incarnation: Incarnation,
+    /// The node's name: a new boot may lead on only where the volume's lock excludes the old one.
+    pub node: String,
+}
+
+impl LeaderId {
+    /// The leader as a member of the electorate.
+    pub fn member(&self) -> MemberId {
+        MemberId { name: self.name.clone(), incarnation: self.incarnation }
+    }
+}
+
+/// A planned change of leader that has been announced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Handover {
+    /// The wanted successor; none: whoever holds everything.
+    pub to: Option<MemberName>,
+}
+
+/// One past or present term.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HistoryEntry {
+    /// The term.
+    pub epoch: Epoch,
+    /// Its timeline.
+    pub timeline: Timeline,
+    /// Where its timeline left its parent; none for the first, and for a term that went on with a timeline.
+    pub fork_lsn: Option<Lsn>,
+}
+
+/// The whole record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// Whether the cluster has ever had data.
+    pub phase: Phase,
+    /// UID of the PostgresCluster that it was first made for.
+    pub cluster_uid: String,
+    /// The Lease's own UID, written by the first compare-and-swap: a re-created Lease shows (K20).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_uid: Option<String>,
+    /// PostgreSQL's system identifier, once known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system_identifier: Option<u64>,
+    /// The current term; 0 before the first.
+    pub epoch: Epoch,
+    /// The leader of the term.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader: Option<LeaderId>,
+    /// The leader's timeline: above every timeline ever recorded when it was won by a promotion.
+    pub timeline: Timeline,
+    /// Where `timeline` forked from its parent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fork_lsn: Option<Lsn>,
+    /// An election must satisfy all of them, a commit the newest one (§6).
+    pub electorates: Vec<Electorate>,
+    /// A planned change of leader.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handover: Option<Handover>,
+    /// The next transaction id when the term's gate first opened (§4 step 8). None: the term is not committed yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fence_xid: Option<u64>,
+    /// The last terms, oldest first, at most [`HISTORY_KEPT`].
+    #[serde(default)]
+    pub history: Vec<HistoryEntry>,
+    /// How many terms there ever were.
+    #[serde(default)]
+    pub history_count: u64,
+    /// In asynchronous mode how long this record gives authority after each renewal, in milliseconds; absent in quorum mode.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_millis: Option<u64>,
+}
+
+impl Record {
+    /// The record as the controller makes it, once, for a cluster with this UID.
+    pub fn uninitialised(cluster_uid: impl Into<String>) -> Self {
+        Self {
+            phase: Phase::Uninitialised,
+            cluster_uid: cluster_uid.into(),
+            lease_uid: None,
+            system_identifier: None,
+            epoch: Epoch(0),
+            leader: None,
+            timeline: Timeline(0),
+            fork_lsn: None,
+            electorates: Vec::new(),
+            handover: None,
+            fence_xid: None,
+            history: Vec::new(),
+            history_count: 0,
+            lease_millis: None,
+        }
+    }
+
+    /// The electorate in force on the leader: the newest.
+    pub fn current_electorate(&self) -> Option<&Electorate> {
+        self.electorates.last()
+    }
+
+    /// The highest timeline that any term ever had; a new leader's must be above it (I11).
+    pub fn highest_timeline(&self) -> Timeline {
+        self.history.iter().map(|entry| entry.timeline).max().unwrap_or_default().max(self.timeline)
+    }
+
+    /// Whether this member is the recorded leader, in any life.
+    pub fn names(&self, member: &MemberId) -> bool {
+        self.leader.as_ref().is_some_and(|leader| leader.member() == *member)
+    }
+
+    /// Adds an electorate as the newest one, once: equal ones are merged (§2).
+    pub fn widen(&mut self, electorate: Electorate) {
+        self.electorates.retain(|known| *known != electorate);
+        self.electorates.push(electorate);
+    }
+
+    /// Adds the present term to the history and forgets what is older than [`HISTORY_KEPT`] terms.
+    pub fn remember_term(&mut self) {
+        self.history.push(HistoryEntry {
+            epoch: self.epoch,
+            timeline: self.timeline,
+            fork_lsn: self.fork_lsn,
+        });
+        self.history_count += 1;
+        let surplus = self.history.len().saturating_sub(HISTORY_KEPT);
+        self.history.drain(..surplus);
+    }
+}
