@@ -9,19 +9,25 @@
 //! Rules carry their numbers from `docs/architecture.md` (I, S, L: protocol; P: PostgreSQL facts; K: Kubernetes).
 
 pub mod announcement;
+pub mod decide;
 pub mod decision;
 pub mod electorate;
+pub mod memory;
 pub mod promise;
 pub mod record;
+pub mod rules;
 pub mod settings;
 pub mod types;
 pub mod view;
 
 pub use announcement::{Announcement, Condition, Echo, SealReport};
+pub use decide::decide;
 pub use decision::{Action, Decision, FenceToken, Purpose, Reason, StopMode, Swap};
 pub use electorate::{Electorate, satisfied};
+pub use memory::Memory;
 pub use promise::{Bootstrap, Promise};
 pub use record::{Handover, HistoryEntry, LeaderId, Phase, Record};
+pub use rules::Rules;
 pub use settings::{DurabilityMode, Settings, WhenShort};
 pub use types::{Boot, Epoch, Incarnation, Instant, Lsn, MemberId, MemberName, Position, Timeline, Version};
 pub use view::{

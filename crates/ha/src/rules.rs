@@ -1,0 +1,59 @@
+//! Named rules that the simulator switches off, one at a time, to show that each is needed.
+//!
+//! All are on by default and nothing outside the simulator may build other than the default; the proof that each
+//! matters is `matriarch-sim --mutations`.
+
+/// Which rules are in force. `true` everywhere outside mutation tests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "a list of switches, one per rule, each named")]
+pub struct Rules {
+    /// Every electorate of the record must be satisfied, not only the newest (I4).
+    pub all_electorates: bool,
+    /// The candidate is at the maximum position of those that it counts (I5).
+    pub maximum_position: bool,
+    /// Only seals for the epoch aimed at count (§4 step 4).
+    pub fresh_seals: bool,
+    /// Nobody seals before enough others suspect the leader too (pre-vote, §4 step 2).
+    pub pre_vote: bool,
+    /// The gate opens only after w members flushed the first record (I13).
+    pub gate_after_quorum: bool,
+    /// Older electorates stay until the epoch is committed (I8).
+    pub keep_electorates: bool,
+    /// Electorate changes are joint and narrowed last (I9).
+    pub joint_change: bool,
+    /// A new timeline is above every timeline ever recorded (I11).
+    pub unique_timelines: bool,
+    /// Nobody rewinds before the new epoch is committed (I12).
+    pub rewind_after_commit: bool,
+    /// A leader that is cut off stops itself (§5, I15).
+    pub fencing: bool,
+    /// A recorded leader without a fresh authority starts as a standby (§4 "every start as master").
+    pub start_as_standby: bool,
+    /// Only streaming members are added to an electorate (§6).
+    pub add_only_streaming: bool,
+    /// A new boot leads on only with the volume's lock on the same node (§2).
+    pub lead_on_needs_lock: bool,
+    /// An empty volume under an initialised record is cloned, never initialised (K15).
+    pub initialise_only_uninitialised: bool,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            all_electorates: true,
+            maximum_position: true,
+            fresh_seals: true,
+            pre_vote: true,
+            gate_after_quorum: true,
+            keep_electorates: true,
+            joint_change: true,
+            unique_timelines: true,
+            rewind_after_commit: true,
+            fencing: true,
+            start_as_standby: true,
+            add_only_streaming: true,
+            lead_on_needs_lock: true,
+            initialise_only_uninitialised: true,
+        }
+    }
+}
