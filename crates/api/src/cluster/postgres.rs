@@ -1,0 +1,38 @@
+//! Settings of PostgreSQL that belong to users.
+
+use std::collections::BTreeMap;
+
+use kube::KubeSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{Scalar, parameters};
+
+/// Settings of PostgreSQL.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Postgres {
+    /// Parameters of `postgresql.conf`. Those that replication and failover rest on belong to the operator.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = parameters::MAX_PARAMETERS))]
+    #[x_kube(validation = Rule::new(parameters::cel_rule()).message(Message::Expression(parameters::cel_message())))]
+    pub parameters: BTreeMap<String, Scalar>,
+
+    /// Libraries that are loaded at the start of the server.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z0-9_.$/-]+$")))]
+    pub shared_preload_libraries: Vec<String>,
+
+    /// Lines of `pg_hba.conf`. They come after those that the operator needs and before the default, which lets
+    /// everybody in with a password over TLS.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 64),
+        inner(
+            length(min = 1, max = 512),
+            regex(
+                pattern = r"^(local|host|hostssl|hostnossl|hostgssenc|hostnogssenc)[ \t][^\x00-\x08\x0a-\x1f]*$"
+            )
+        )
+    )]
+    pub hba: Vec<String>,
+}
