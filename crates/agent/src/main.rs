@@ -1,0 +1,2 @@
+//! The entry point: picks a mode.
+fn main() {}

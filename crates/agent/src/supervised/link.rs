@@ -1,0 +1,176 @@
+//! Packets between this process and its supervisor, and the heartbeat.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::net::{RecvFlags, SendFlags};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
+
+use super::{PostmasterState, Progress};
+use crate::clock;
+use crate::control::{BEAT, MAX_PACKET, ToAgent, ToSupervisor};
+
+/// How long the supervisor may take for its first words.
+const HELLO_BOUND: Duration = Duration::from_secs(5);
+
+/// There is no supervisor to talk to.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// Standard input is not a control channel: this mode is not for people.
+    #[error("standard input is not the supervisor's control channel")]
+    Open(#[source] io::Error),
+    /// The channel broke before the first words.
+    #[error("the supervisor cannot be read")]
+    Read(#[source] io::Error),
+    /// A packet makes no sense.
+    #[error("the supervisor's words cannot be read")]
+    Parse(#[source] serde_json::Error),
+    /// Something else came first, or nothing.
+    #[error("the supervisor did not introduce itself")]
+    NoHello,
+}
+
+/// Where what the supervisor says goes.
+pub(super) struct Told {
+    pub(super) state: watch::Sender<PostmasterState>,
+    pub(super) refused: watch::Sender<(u64, String)>,
+    pub(super) terminating: watch::Sender<bool>,
+    pub(super) lock: watch::Sender<bool>,
+    pub(super) killed: watch::Sender<u64>,
+}
+
+pub(super) struct Link {
+    socket: AsyncFd<OwnedFd>,
+    buffer: Vec<u8>,
+}
+
+/// Takes the channel from file descriptor 0 and leaves `/dev/null` there, for our own children.
+pub(super) fn from_standard_input() -> Result<OwnedFd, LinkError> {
+    let take = || {
+        let stdin = io::stdin();
+        rustix::net::sockopt::socket_type(stdin.as_fd())?;
+        let socket = stdin.as_fd().try_clone_to_owned()?;
+        rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
+        Ok(socket)
+    };
+    take().map_err(LinkError::Open)
+}
+
+impl Link {
+    pub(super) async fn open(socket: OwnedFd) -> Result<(Self, ToAgent), LinkError> {
+        rustix::io::ioctl_fionbio(&socket, true).map_err(|error| LinkError::Open(error.into()))?;
+        let socket = AsyncFd::new(socket).map_err(LinkError::Open)?;
+        let mut link = Self { socket, buffer: vec![0; MAX_PACKET] };
+        let hello = tokio::time::timeout(HELLO_BOUND, link.read()).await.map_err(|_| LinkError::NoHello)??;
+        Ok((link, hello))
+    }
+
+    async fn read(&mut self) -> Result<ToAgent, LinkError> {
+        let Self { socket, buffer } = self;
+        let length = socket
+            .async_io(tokio::io::Interest::READABLE, |socket| {
+                rustix::net::recv(socket, buffer.as_mut_slice(), RecvFlags::DONTWAIT)
+                    .map(|(length, _)| length)
+                    .map_err(io::Error::from)
+            })
+            .await
+            .map_err(LinkError::Read)?;
+        if length == 0 {
+            return Err(LinkError::Read(io::ErrorKind::UnexpectedEof.into()));
+        }
+        serde_json::from_slice(buffer.get(..length).unwrap_or_default()).map_err(LinkError::Parse)
+    }
+
+    /// Returns when the supervisor is gone.
+    pub(super) async fn serve(
+        &mut self,
+        told: Told,
+        mut wished: mpsc::UnboundedReceiver<ToSupervisor>,
+        progress: Progress,
+    ) {
+        let mut beat = tokio::time::interval(BEAT);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut seq = 0;
+        let mut stalled = false;
+        loop {
+            tokio::select! {
+                said = self.read() => match said {
+                    Ok(said) => told.hear(said),
+                    Err(LinkError::Parse(error)) => {
+                        tracing::error!(%error, "the supervisor's words cannot be read");
+                    }
+                    Err(error) => {
+                        tracing::error!(error = telemetry::report(&error), "the supervisor is gone");
+                        return;
+                    }
+                },
+                Some(wish) = wished.recv() => {
+                    if self.write(&wish).await.is_err() {
+                        return;
+                    }
+                }
+                _ = beat.tick() => {
+                    let still = progress.stalled();
+                    if still != stalled {
+                        stalled = still;
+                        tracing::error!(stalled, "the driver's progress changed; the heartbeat follows it");
+                    }
+                    if stalled {
+                        continue;
+                    }
+                    seq += 1;
+                    if self.write(&ToSupervisor::Heartbeat { seq, at: clock::now() }).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn write(&self, wish: &ToSupervisor) -> io::Result<()> {
+        let packet = serde_json::to_vec(wish)?;
+        if packet.len() > MAX_PACKET {
+            tracing::error!(bytes = packet.len(), "a packet for the supervisor is too long and is not sent");
+            return Ok(());
+        }
+        self.socket
+            .async_io(tokio::io::Interest::WRITABLE, |socket| {
+                rustix::net::send(socket, &packet, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
+                    .map(drop)
+                    .map_err(io::Error::from)
+            })
+            .await
+    }
+}
+
+impl Told {
+    fn hear(&self, said: ToAgent) {
+        tracing::debug!(?said, "the supervisor said");
+        match said {
+            ToAgent::Hello { .. } => tracing::error!("the supervisor introduced itself twice"),
+            ToAgent::LockHeld => drop(self.lock.send_replace(true)),
+            ToAgent::Started { pid } => drop(self.state.send_replace(PostmasterState::Running { pid })),
+            ToAgent::Refused { why } => self.refused.send_modify(|(count, last)| {
+                *count += 1;
+                *last = why;
+            }),
+            ToAgent::Exited { exit, .. } => {
+                self.state.send_replace(PostmasterState::Ending { last: Some(exit) });
+            }
+            ToAgent::AllGone { nonce } => {
+                self.state.send_modify(|state| {
+                    let last = match *state {
+                        PostmasterState::Ending { last } | PostmasterState::Gone { last } => last,
+                        PostmasterState::Running { .. } => None,
+                    };
+                    *state = PostmasterState::Gone { last };
+                });
+                self.killed.send_replace(nonce);
+            }
+            ToAgent::Terminating => drop(self.terminating.send_replace(true)),
+        }
+    }
+}
