@@ -7,7 +7,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::decision::Decision;
+use crate::promise::Bootstrap;
 use crate::types::{Boot, Epoch, Instant, Lsn, MemberId, MemberName, Position, Timeline};
+use crate::view::{Gate, Postgres, RecordView, View};
 
 /// How often an agent announces itself without any change.
 pub const HEARTBEAT: std::time::Duration = std::time::Duration::from_millis(200);
@@ -94,4 +97,90 @@ pub struct Announcement {
     pub rewind_source: bool,
     /// The newest announcement received from each peer.
     pub echoes: BTreeMap<MemberName, Echo>,
+}
+
+/// The report of one's own seal, when it may be given (I2): sealed, and the end of the local log is established.
+pub fn seal_report(view: &View) -> Option<SealReport> {
+    let promise = &view.promise;
+    if promise.sealed_below == Epoch(0) || promise.rewinding || promise.bootstrap != Bootstrap::Member {
+        return None;
+    }
+    let position = match &view.postgres {
+        Postgres::Standby(standby) if standby.upstream.is_none() && !standby.streaming => standby.end?,
+        Postgres::Stopped(stopped) if stopped.clean => stopped.end?,
+        _ => return None,
+    };
+    Some(SealReport { sealed_below: promise.sealed_below, position })
+}
+
+impl Announcement {
+    /// What to tell the others after a decision was made on this view. `address` is this pod's.
+    pub fn compose(view: &View, decision: &Decision, address: &str, sent_at: Instant) -> Self {
+        let known = match &view.record {
+            RecordView::Known { record, .. } => Some(&**record),
+            _ => view.promise.last_record.as_ref(),
+        };
+        let recorded_life = known.filter(|record| {
+            record.names(&view.member) && record.leader.as_ref().is_some_and(|leader| leader.boot == view.boot)
+        });
+        let primary = match &view.postgres {
+            Postgres::Primary(primary) => Some(&**primary),
+            _ => None,
+        };
+        let (condition, timeline, flushed) = match &view.postgres {
+            Postgres::Unknown { .. } => (Condition::Unknown, None, None),
+            Postgres::Absent => (Condition::Empty, None, None),
+            Postgres::Busy { .. } => (Condition::Cloning, None, None),
+            Postgres::Stopped(stopped) => (Condition::Stopped, Some(stopped.timeline), None),
+            Postgres::Starting => (Condition::Starting, None, None),
+            Postgres::Standby(standby) => {
+                (Condition::Standby, Some(standby.timeline), standby.received.max(standby.replayed))
+            }
+            Postgres::Primary(primary) => {
+                let condition =
+                    if primary.gate == Gate::Open { Condition::Leading } else { Condition::Promoted };
+                (condition, Some(primary.timeline), Some(primary.flushed))
+            }
+        };
+        let streams_from = match &view.postgres {
+            Postgres::Standby(standby) if standby.streaming => {
+                standby.upstream.as_ref().map(|upstream| upstream.member.clone())
+            }
+            _ => None,
+        };
+        Self {
+            member: view.member.clone(),
+            pod_uid: view.pod_uid.clone(),
+            boot: view.boot,
+            address: address.to_owned(),
+            sent_at,
+            record_epoch: known.map_or(Epoch(0), |record| record.epoch),
+            condition,
+            leads: recorded_life
+                .filter(|record| primary.is_some_and(|p| p.timeline == record.timeline))
+                .map(|record| record.epoch),
+            timeline,
+            sealed_below: view.promise.sealed_below,
+            report: seal_report(view),
+            suspects: decision.suspects,
+            released: decision.released,
+            terminating: view.terminating,
+            streams_from,
+            flushed,
+            rewind_source: recorded_life.is_some_and(|record| {
+                record.fence_xid.is_some()
+                    && primary.is_some_and(|p| {
+                        p.timeline == record.timeline && p.control_timeline == record.timeline
+                    })
+            }),
+            echoes: view
+                .peers
+                .iter()
+                .map(|(name, peer)| {
+                    let heard = &peer.announcement;
+                    (name.clone(), Echo { boot: heard.boot, sent_at: heard.sent_at })
+                })
+                .collect(),
+        }
+    }
 }

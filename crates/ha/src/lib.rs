@@ -20,7 +20,7 @@ pub mod settings;
 pub mod types;
 pub mod view;
 
-pub use announcement::{Announcement, Condition, Echo, SealReport};
+pub use announcement::{Announcement, Condition, Echo, SealReport, seal_report};
 pub use decide::decide;
 pub use decision::{Action, Decision, FenceToken, Purpose, Reason, StopMode, Swap};
 pub use electorate::{Electorate, satisfied};

@@ -35,6 +35,10 @@ pub struct LeaderId {
     pub incarnation: Incarnation,
     /// The node's name: a new boot may lead on only where the volume's lock excludes the old one.
     pub node: String,
+    /// This life has stopped its Postgres cleanly, sealed itself and leads no more: a later life may lead on wherever
+    /// it holds the volume's lock. Written as the last act of a leader that ends without a successor.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stopped: bool,
 }
 
 impl LeaderId {
@@ -62,6 +66,9 @@ pub struct HistoryEntry {
     pub timeline: Timeline,
     /// Where its timeline left its parent; none for the first, and for a term that went on with a timeline.
     pub fork_lsn: Option<Lsn>,
+    /// The timeline that it left there: not always the one of the term before, which may have come to nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Timeline>,
 }
 
 /// The whole record.
@@ -149,12 +156,14 @@ impl Record {
         self.electorates.push(electorate);
     }
 
-    /// Adds the present term to the history and forgets what is older than [`HISTORY_KEPT`] terms.
-    pub fn remember_term(&mut self) {
+    /// Adds the present term to the history and forgets what is older than [`HISTORY_KEPT`] terms. `parent` is the
+    /// timeline that it left; none for the first term and for one that goes on with its timeline.
+    pub fn remember_term(&mut self, parent: Option<Timeline>) {
         self.history.push(HistoryEntry {
             epoch: self.epoch,
             timeline: self.timeline,
-            fork_lsn: self.fork_lsn,
+            fork_lsn: parent.and(self.fork_lsn),
+            parent,
         });
         self.history_count += 1;
         let surplus = self.history.len().saturating_sub(HISTORY_KEPT);

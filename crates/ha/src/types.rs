@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A leader's term. Grows by one with every won compare-and-swap that changes or re-asserts the leader (I6).
+/// A leader's term. Grows with every won compare-and-swap that changes or re-asserts the leader (I6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Epoch(pub u64);
