@@ -1,0 +1,124 @@
+//! The networks of the rig: a namespace with a bridge for the control plane, one per node, a cable from each
+//! node to the bridge, and routes between the pod ranges. There is no way out of them, by construction.
+
+use std::fs::{self, File};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+
+use anyhow::{Context, Result, anyhow};
+use rustix::thread::LinkNameSpaceType;
+
+use super::layout::{CONTROL_ADDRESS, CONTROL_NETNS, DNS_ADDRESS, NETNS_PREFIX, Node, Record};
+use crate::command;
+
+/// Whether a network namespace of this name is there.
+pub(crate) fn exists(netns: &str) -> bool {
+    Path::new("/run/netns").join(netns).exists()
+}
+
+/// The network namespaces of the rig that are there.
+pub(crate) fn ours() -> Vec<String> {
+    let entries = fs::read_dir("/run/netns").into_iter().flatten().filter_map(Result::ok);
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.filter(|name| name.starts_with(NETNS_PREFIX)).collect()
+}
+
+/// Makes the network of the control plane.
+pub(crate) fn create_control() -> Result<()> {
+    if exists(CONTROL_NETNS) {
+        return Ok(());
+    }
+    ip(&["netns", "add", CONTROL_NETNS])?;
+    batch(
+        CONTROL_NETNS,
+        &[
+            "link set lo up".to_owned(),
+            "link add br0 type bridge".to_owned(),
+            format!("addr add {CONTROL_ADDRESS}/24 dev br0"),
+            format!("addr add {DNS_ADDRESS}/24 dev br0"),
+            "link set br0 up".to_owned(),
+        ],
+    )?;
+    forward(CONTROL_NETNS)
+}
+
+/// Makes the network of a node and plugs it in.
+pub(crate) fn create_node(node: Node, record: &Record) -> Result<()> {
+    let netns = node.netns();
+    if exists(&netns) {
+        return Ok(());
+    }
+    ip(&["netns", "add", &netns])?;
+    batch(
+        CONTROL_NETNS,
+        &[
+            format!("link add {} type veth peer name eth0 netns {netns}", node.cable()),
+            format!("link set {} master br0 up", node.cable()),
+            format!("route replace {} via {}", node.pod_range(), node.address()),
+        ],
+    )?;
+    let mut inside = vec![
+        "link set lo up".to_owned(),
+        format!("addr add {}/24 dev eth0", node.address()),
+        "link set eth0 up".to_owned(),
+        format!("route add default via {CONTROL_ADDRESS}"),
+    ];
+    for other in record.nodes().filter(|other| *other != node) {
+        inside.push(format!("route add {} via {}", other.pod_range(), other.address()));
+    }
+    batch(&netns, &inside)?;
+    forward(&netns)
+}
+
+/// Pulls a node's cable, or plugs it in again. Both directions end at once, established connections included.
+pub(crate) fn plug(node: Node, plugged: bool) -> Result<()> {
+    let state = if plugged { "up" } else { "down" };
+    batch(CONTROL_NETNS, &[format!("link set {} {state}", node.cable())])
+}
+
+/// Whether a node's cable is plugged in.
+pub(crate) fn plugged(node: Node) -> bool {
+    let mut show = command::command("ip", ["-n", CONTROL_NETNS, "-json", "link", "show", &node.cable()]);
+    command::output(&mut show).is_ok_and(|links| links.contains("\"UP\""))
+}
+
+/// Removes a network namespace, together with the cables that end in it.
+pub(crate) fn delete(netns: &str) -> Result<()> {
+    if !exists(netns) {
+        return Ok(());
+    }
+    let deleted = ip(&["netns", "delete", netns]);
+    // A file without a namespace is what an interrupted `ip netns add` leaves.
+    let _ = fs::remove_file(Path::new("/run/netns").join(netns));
+    if exists(netns) { deleted } else { Ok(()) }
+}
+
+/// Does something inside a network namespace. What is opened there stays there.
+pub(crate) fn within<T: Send>(netns: &str, act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let path = Path::new("/run/netns").join(netns);
+    let namespace = File::open(&path).with_context(|| format!("opening {}", path.display()))?;
+    // A namespace belongs to a thread, so a thread of its own leaves the others where they are.
+    thread::scope(|scope| {
+        let inside = scope.spawn(|| {
+            rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+                .context("entering a network namespace")?;
+            act()
+        });
+        inside.join().map_err(|_| anyhow!("a thread inside a network namespace died"))?
+    })
+}
+
+fn forward(netns: &str) -> Result<()> {
+    within(netns, || fs::write("/proc/sys/net/ipv4/ip_forward", "1").context("turning on forwarding"))
+}
+
+fn ip(arguments: &[&str]) -> Result<()> {
+    command::output(Command::new("ip").args(arguments)).map(drop)
+}
+
+fn batch(netns: &str, lines: &[String]) -> Result<()> {
+    let mut ip = command::command("ip", ["-n", netns, "-batch", "-"]);
+    command::feed(&mut ip, (lines.join("\n") + "\n").as_bytes()).map(drop)
+}

@@ -1,0 +1,164 @@
+//! Starts the rig, or repairs one of which something has died. Doing it again changes nothing.
+//!
+//! A first start that fails takes everything down again; a repair that fails leaves what runs. Test:
+//! `rig up` with a broken component shows its log and leaves no process.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+
+use super::layout::{HOST_CGROUP, Layout, MOST_NODES, Node, Record};
+use super::{cgroup, control, down, net, node, pki, relay, status};
+use crate::command;
+use crate::golang::{KUBERNETES, Programs};
+use crate::{images, packages};
+
+/// How long nodes may take from their start to `Ready`.
+const READY: Duration = Duration::from_secs(180);
+
+/// What to start.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct Wanted {
+    /// How many nodes; 3, or as many as there are.
+    #[arg(long)]
+    nodes: Option<u8>,
+    /// Version of Kubernetes; the pinned one, or the running one.
+    #[arg(long)]
+    kubernetes: Option<String>,
+    /// Let etcd wait for the disk, as benchmarks of failover want it.
+    #[arg(long)]
+    fsync: bool,
+}
+
+/// Starts the rig.
+pub(crate) fn run(layout: &Layout, wanted: &Wanted) -> Result<()> {
+    let started = Instant::now();
+    let _lock = down::lock(layout)?;
+    let existing = match layout.record()? {
+        Some(record) if record.complete => Some(record),
+        _ => None,
+    };
+    if let Some(record) = &existing {
+        same(record, wanted)?;
+    }
+    let record = match existing {
+        Some(record) => {
+            if status::healthy(layout, &record) {
+                status::introduce(layout, &record);
+                return Ok(());
+            }
+            eprintln!("… something of the rig has ended; starting it again");
+            record
+        }
+        None => {
+            // Whatever an interrupted start or a crash has left.
+            down::clear(layout)?;
+            prepare(layout, wanted)?
+        }
+    };
+    let first = !record.complete;
+    if let Err(error) = ensure_all(layout, &record) {
+        if !first {
+            return Err(error.context("the rig could not be repaired; `cargo xtask rig down` removes it"));
+        }
+        return Err(match down::clear(layout) {
+            Ok(()) => error.context("the rig did not start; nothing of it is left running"),
+            Err(left) => error.context(format!("the rig did not start, and not all of it could be removed: {left:#}")),
+        });
+    }
+    layout.write_record(&Record { complete: true, ..record.clone() })?;
+    eprintln!("✓ {} nodes are ready ({:.1} s)", record.nodes, started.elapsed().as_secs_f64());
+    status::introduce(layout, &record);
+    Ok(())
+}
+
+/// Makes what is missing of programs and images before anything is started.
+fn prepare(layout: &Layout, wanted: &Wanted) -> Result<Record> {
+    let nodes = wanted.nodes.unwrap_or(3);
+    ensure!((1..=MOST_NODES).contains(&nodes), "between 1 and {MOST_NODES} nodes, not {nodes}");
+    let kubernetes = wanted.kubernetes.clone().unwrap_or_else(|| KUBERNETES.to_owned());
+    packages::ensure_installed()?;
+    let programs = Programs::ensure(layout.cache(), &kubernetes)?;
+    let archives = images::base(layout.cache())?;
+    let images = images::template::ensure(layout.cache(), &programs, &archives)?;
+    let relay_port = relay::choose_port()?;
+    Ok(Record { nodes, kubernetes, fsync: wanted.fsync, relay_port, programs, images, complete: false })
+}
+
+fn same(record: &Record, wanted: &Wanted) -> Result<()> {
+    let nodes = wanted.nodes.is_none_or(|nodes| nodes == record.nodes);
+    let version = wanted.kubernetes.as_ref().is_none_or(|version| *version == record.kubernetes);
+    ensure!(
+        nodes && version && (!wanted.fsync || record.fsync),
+        "the rig runs with {} nodes, Kubernetes {}, fsync {}; take it down first",
+        record.nodes,
+        record.kubernetes,
+        record.fsync
+    );
+    Ok(())
+}
+
+fn ensure_all(layout: &Layout, record: &Record) -> Result<()> {
+    layout.write_record(record)?;
+    pki::create(layout, record).context("making certificates")?;
+    cgroup::create(HOST_CGROUP)?;
+    net::create_control().context("making the control plane's network")?;
+    // A node is slow to give birth to and needs no API server for it.
+    thread::scope(|scope| {
+        let births: Vec<_> = record
+            .nodes()
+            .map(|node| {
+                scope.spawn(move || {
+                    node::start(layout, record, node)
+                        .with_context(|| format!("starting {}", node.name()))
+                })
+            })
+            .collect();
+        let plane = control::ensure(layout, record);
+        for birth in births {
+            birth.join().map_err(|_| anyhow!("a thread died"))??;
+        }
+        plane
+    })?;
+    eprintln!("✓ the control plane is ready");
+    for node in record.nodes() {
+        ready(layout, &record.programs, node)?;
+    }
+    links(layout, &record.programs)
+}
+
+/// Waits until a node is `Ready`; says what its programs wrote when it is not.
+pub(crate) fn ready(layout: &Layout, programs: &Programs, node: Node) -> Result<()> {
+    let name = node.name();
+    let started = Instant::now();
+    loop {
+        let mut get = control::kubectl(layout, programs);
+        let condition = r#"jsonpath={.status.conditions[?(@.type=="Ready")].status}"#;
+        get.args(["get", "node", &name, "-o", condition, "--request-timeout=5s"]);
+        let seen = command::output(&mut get);
+        if seen.as_deref().is_ok_and(|status| status == "True") {
+            return Ok(());
+        }
+        let alive = node::running(layout, node);
+        if !alive || started.elapsed() > READY {
+            let logs = [name.clone(), format!("containerd-{name}"), format!("kubelet-{name}")];
+            let logs = logs.map(|log| format!("the end of {log}'s log:\n  {}", control::end_of_log(layout, &log)));
+            let what = if alive { "is not ready" } else { "died" };
+            bail!("{name} {what}: {seen:?}\n{}", logs.join("\n"));
+        }
+        thread::sleep(Duration::from_millis(200));
+    }
+}
+
+/// Puts `kubectl` and `helm` where `rig env` points to.
+fn links(layout: &Layout, programs: &Programs) -> Result<()> {
+    let directory = layout.cache().path("rig/bin");
+    std::fs::create_dir_all(&directory).context("creating the directory of programs")?;
+    for (name, target) in [("kubectl", &programs.kube), ("helm", &programs.helm)] {
+        let link = directory.join(name);
+        crate::cache::remove(&link)?;
+        std::os::unix::fs::symlink(target, &link).with_context(|| format!("linking {name}"))?;
+    }
+    Ok(())
+}
