@@ -1,1 +1,11 @@
 //! Turns a PostgresCluster into Kubernetes objects.
+//!
+//! Steps, each a file: [`dereference`] reads what is there (client), [`validate`] accepts or refuses the spec (no client),
+//! [`build`] and [`plan`] decide what should be (no client), [`apply`] writes it (client), [`status`] tells what came of
+//! it. It never decides a failover and is never needed for one.
+
+pub mod build;
+pub mod cluster;
+pub mod config;
+pub mod plan;
+pub mod validate;

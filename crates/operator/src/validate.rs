@@ -1,0 +1,228 @@
+//! From what a user wrote to what is built, without any client.
+//!
+//! Decides what the schema could not: syntax of parameters, lines of `pg_hba.conf`, the user's pod template, and which
+//! version and images a cluster has (K24). What it refuses leaves the running cluster as it was. The API server may be
+//! older than this operator's schema, so nothing is taken for granted that a bound there says.
+//! `tests/validate.rs` is the table of what is refused, with each message.
+
+use std::collections::BTreeMap;
+
+use api::{Pinned, PostgresCluster, PostgresClusterSpec, names, names::labels, parameters};
+use k8s_openapi::api::core::v1::PodTemplateSpec;
+use kube::ResourceExt as _;
+
+use crate::{
+    cluster::{ValidatedCluster, owner_reference},
+    config::Defaults,
+};
+
+/// Why a spec is refused. The text is what the user sees in the condition and in the Event.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// An object that no API server made.
+    #[error("the object has no {0}")]
+    Incomplete(&'static str),
+    /// A name that cannot be the root of other names.
+    #[error("metadata.name: {name:?} must be a DNS label of at most 40 characters that begins with a letter")]
+    Name {
+        /// The name.
+        name: String,
+    },
+    /// The version of an existing cluster cannot change.
+    #[error(
+        "version: {wanted} was asked for, but this cluster is {pinned}; create a new cluster of the other version"
+    )]
+    VersionChange {
+        /// What the spec says.
+        wanted: i32,
+        /// What the cluster is.
+        pinned: i32,
+    },
+    /// No image is known.
+    #[error(
+        "version: the operator has no image for PostgreSQL {major}; it has images for {known}, or write image"
+    )]
+    NoImage {
+        /// The version.
+        major: i32,
+        /// Those that have one.
+        known: String,
+    },
+    /// More acknowledgements than followers.
+    #[error(
+        "durability.acks: {acks} acknowledgements need more than {instances} instances; write a smaller number"
+    )]
+    TooManyAcks {
+        /// Acknowledgements.
+        acks: i32,
+        /// Members.
+        instances: i32,
+    },
+    /// A parameter.
+    #[error(transparent)]
+    Parameter(parameters::ParameterError),
+    /// A line of `pg_hba.conf`.
+    #[error("postgres.hba[{index}]: {why}")]
+    Hba {
+        /// Which line.
+        index: usize,
+        /// What is wrong.
+        why: &'static str,
+    },
+    /// Two Services of one name.
+    #[error("services: {name} would be two Services; choose another name")]
+    ServiceName {
+        /// The name.
+        name: String,
+    },
+    /// The pod template is none.
+    #[error("podTemplate: is not a pod template: {why}")]
+    PodTemplate {
+        /// What the decoder says.
+        why: String,
+    },
+    /// The pod template would break what members rest on.
+    #[error("podTemplate: {field} belongs to the operator; remove it")]
+    PodTemplateField {
+        /// Which field.
+        field: &'static str,
+    },
+}
+
+/// Accepts or refuses a cluster. `identity` is the UID in its record, when it has one.
+pub fn validate(
+    cluster: &PostgresCluster,
+    identity: Option<&str>,
+    defaults: &Defaults,
+    repin_agent: bool,
+) -> Result<ValidatedCluster, Refusal> {
+    let spec = &cluster.spec;
+    let name = cluster.name_any();
+    let namespace = cluster.namespace().ok_or(Refusal::Incomplete("metadata.namespace"))?;
+    let uid = cluster.uid().ok_or(Refusal::Incomplete("metadata.uid"))?;
+    let owner = owner_reference(cluster).ok_or(Refusal::Incomplete("metadata.uid"))?;
+    check_name(&name)?;
+    if spec.durability.mode == api::DurabilityMode::Quorum
+        && spec.instances > 1
+        && spec.durability.acks >= spec.instances
+    {
+        return Err(Refusal::TooManyAcks { acks: spec.durability.acks, instances: spec.instances });
+    }
+    let parameters: BTreeMap<String, String> =
+        spec.postgres.parameters.iter().map(|(name, value)| (name.clone(), value.to_string())).collect();
+    parameters::check_all(parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())))
+        .map_err(Refusal::Parameter)?;
+    for (index, line) in spec.postgres.hba.iter().enumerate() {
+        check_hba(line).map_err(|why| Refusal::Hba { index, why })?;
+    }
+    let pinned = pin(cluster, defaults, repin_agent)?;
+    let validated = ValidatedCluster {
+        identity: identity.unwrap_or(&uid).to_owned(),
+        generation: cluster.metadata.generation.unwrap_or_default(),
+        pod_template: pod_template(spec)?,
+        restarted_at: cluster.annotations().get(labels::RESTARTED_AT).cloned(),
+        spec: spec.clone(),
+        name,
+        namespace,
+        uid,
+        pinned,
+        parameters,
+        owner,
+    };
+    check_services(&validated)?;
+    Ok(validated)
+}
+
+fn check_name(name: &str) -> Result<(), Refusal> {
+    let word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let good = name.len() <= names::MAX_CLUSTER_NAME
+        && name.bytes().next().is_some_and(|first| first.is_ascii_lowercase())
+        && name.bytes().all(word)
+        && !name.ends_with('-');
+    if good { Ok(()) } else { Err(Refusal::Name { name: name.to_owned() }) }
+}
+
+fn check_services(cluster: &ValidatedCluster) -> Result<(), Refusal> {
+    let (write, read) = (cluster.write_service(), cluster.read_service());
+    let headless = names::headless_service(&cluster.name);
+    for name in [&write, &read] {
+        if *name == headless {
+            return Err(Refusal::ServiceName { name: name.clone() });
+        }
+    }
+    if write == read { Err(Refusal::ServiceName { name: write }) } else { Ok(()) }
+}
+
+fn check_hba(line: &str) -> Result<(), &'static str> {
+    if line.chars().any(|c| c.is_control() && c != '\t') {
+        return Err("has a line break or another control character");
+    }
+    let mut words = line.split_whitespace();
+    let kind = words.next().unwrap_or_default();
+    let fields = words.count();
+    match kind {
+        "local" if fields >= 3 => Ok(()),
+        "host" | "hostssl" | "hostnossl" | "hostgssenc" | "hostnogssenc" if fields >= 4 => Ok(()),
+        "local" => Err("write: local database user method"),
+        "host" | "hostssl" | "hostnossl" | "hostgssenc" | "hostnogssenc" => Err(
+            "write: hostssl database user address method, for example hostssl all all 10.0.0.0/8 scram-sha-256",
+        ),
+        _ => Err("must begin with local, host, hostssl, hostnossl, hostgssenc or hostnogssenc"),
+    }
+}
+
+/// What was chosen before stays; what the spec says wins over it; defaults fill the rest (K24).
+fn pin(cluster: &PostgresCluster, defaults: &Defaults, repin_agent: bool) -> Result<Pinned, Refusal> {
+    let before = cluster.status.as_ref().and_then(|status| status.pinned.as_ref());
+    let version = match (cluster.spec.version, before) {
+        (Some(wanted), Some(before)) if wanted != before.version => {
+            return Err(Refusal::VersionChange { wanted, pinned: before.version });
+        }
+        (Some(wanted), _) => wanted,
+        (None, Some(before)) => before.version,
+        (None, None) => defaults.major,
+    };
+    let image = match (&cluster.spec.image, before) {
+        (Some(image), _) => image.clone(),
+        (None, Some(before)) if !before.image.is_empty() => before.image.clone(),
+        (None, _) => defaults.images.get(&version).cloned().ok_or_else(|| Refusal::NoImage {
+            major: version,
+            known: defaults.images.keys().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+        })?,
+    };
+    let agent_image = match before {
+        Some(before) if !repin_agent && !before.agent_image.is_empty() => before.agent_image.clone(),
+        _ => defaults.agent_image.clone(),
+    };
+    Ok(Pinned { version, image, agent_image })
+}
+
+/// K22: a template may add and replace, but not what members rest on.
+fn pod_template(spec: &PostgresClusterSpec) -> Result<Option<PodTemplateSpec>, Refusal> {
+    let Some(value) = &spec.pod_template else { return Ok(None) };
+    let template: PodTemplateSpec = serde_json::from_value(value.clone())
+        .map_err(|error| Refusal::PodTemplate { why: error.to_string() })?;
+    let pod = template.spec.as_ref();
+    let refused = |field| Err(Refusal::PodTemplateField { field });
+    if pod.is_some_and(|pod| pod.service_account_name.is_some() || pod.service_account.is_some()) {
+        return refused("spec.serviceAccountName");
+    }
+    if pod.and_then(|pod| pod.restart_policy.as_deref()).is_some_and(|policy| policy != "Always") {
+        return refused("spec.restartPolicy");
+    }
+    if pod.and_then(|pod| pod.hostname.as_ref()).is_some()
+        || pod.and_then(|pod| pod.subdomain.as_ref()).is_some()
+    {
+        return refused("spec.hostname");
+    }
+    let labels = template.metadata.as_ref().and_then(|metadata| metadata.labels.as_ref());
+    let reserved = [labels::CLUSTER, labels::POOL, labels::ROLE];
+    if labels.is_some_and(|labels| reserved.iter().any(|key| labels.contains_key(*key))) {
+        return refused("metadata.labels role, matriarch.dev/cluster or matriarch.dev/pool");
+    }
+    let main = pod.into_iter().flat_map(|pod| &pod.containers).find(|one| one.name == names::CONTAINER);
+    if main.is_some_and(|main| main.command.is_some() || main.args.is_some()) {
+        return refused("the command of container postgres");
+    }
+    Ok(Some(template))
+}
