@@ -1,0 +1,145 @@
+//! `pg_rewind`: makes a diverged data directory a copy of the leader's past.
+//!
+//! Decides the order: durable marker, then the program, then fsync, then the marker goes. Must never leave a directory
+//! that a rewind has touched and not finished without the marker: started, it serves its own diverged rows (P22).
+//! Whether a rewind is allowed at all (I12) is the caller's to know. Proved by `tests` and `tests/life.rs`.
+
+use std::time::Duration;
+
+use ha::{Incarnation, Lsn, Timeline};
+use serde::{Deserialize, Serialize};
+
+use crate::binaries::Binaries;
+use crate::conninfo::{Purpose, Upstream};
+use crate::durable::{self, DurableError};
+use crate::layout::Layout;
+use crate::process::{Program, ProgramError};
+use crate::promise::{DurableFile, PromiseError};
+use crate::settings::SUPERUSER;
+
+/// What the marker says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Marker {
+    /// The server that was rewound to.
+    pub source: String,
+}
+
+/// What a rewind found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rewound {
+    /// The directories had diverged here; ours follows the source's now.
+    From {
+        /// Where they diverged, when the program said so.
+        diverged: Option<(Timeline, Lsn)>,
+    },
+    /// It found no divergence. Right only if the source's control file showed its timeline (P22).
+    NotRequired,
+}
+
+/// Why a rewind did not end well. The marker stays: the directory must not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum RewindError {
+    /// The marker could not be made durable or removed.
+    #[error("cannot keep the marker of a rewind")]
+    Marker(#[from] PromiseError),
+    /// `standby.signal` could not be removed: the program refuses to recover a standby.
+    #[error("cannot prepare the directory for a rewind")]
+    Prepare(#[from] DurableError),
+    /// The program failed.
+    #[error("cannot rewind")]
+    Run(#[from] ProgramError),
+}
+
+/// The marker of a member.
+pub fn marker(layout: &Layout) -> DurableFile<Marker> {
+    DurableFile::new(layout.rewind_marker())
+}
+
+/// True when a rewind began on this directory and did not end, or nobody can tell: it must not be started.
+pub fn is_dirty(layout: &Layout) -> bool {
+    layout.rewind_marker().exists()
+}
+
+/// Rewinds the stopped data directory to `upstream`.
+///
+/// An unclean directory is recovered first by the program itself (single-user, no connections). Afterwards the caller
+/// writes settings and `standby.signal`, and the member reports nothing before it was consistent once.
+pub async fn rewind(
+    binaries: &Binaries,
+    layout: &Layout,
+    upstream: &Upstream,
+    incarnation: Incarnation,
+    bound: Duration,
+) -> Result<Rewound, RewindError> {
+    let content = Marker { source: format!("{} ({})", upstream.server_name, upstream.address) };
+    let file = marker(layout);
+    let path = layout.rewind_marker();
+    let stored = file.clone();
+    durable::off_thread(&path, move || Ok(stored.store(&content))).await??;
+    let signal = layout.standby_signal();
+    durable::off_thread(&signal.clone(), move || durable::remove(&signal)).await?;
+
+    let mut found = Rewound::From { diverged: None };
+    Program::new(binaries.program("pg_rewind"))
+        .option("--target-pgdata", layout.data())
+        .option("--source-server", upstream.conninfo(incarnation, Purpose::Rewind, Some(SUPERUSER)))
+        .run(bound, |line| {
+            tracing::debug!(line, "pg_rewind");
+            if let Some(result) = parse_line(line) {
+                found = result;
+            }
+        })
+        .await?;
+    durable::off_thread(&path, move || Ok(file.remove())).await??;
+    Ok(found)
+}
+
+fn parse_line(line: &str) -> Option<Rewound> {
+    if line.contains("no rewind required") {
+        return Some(Rewound::NotRequired);
+    }
+    let (_, rest) = line.split_once("servers diverged at WAL location ")?;
+    let (lsn, timeline) = rest.split_once(" on timeline ")?;
+    Some(Rewound::From { diverged: Some((Timeline(timeline.trim().parse().ok()?), lsn.parse().ok()?)) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_divergence_is_read() {
+        assert_eq!(
+            parse_line("pg_rewind: servers diverged at WAL location 0/3000108 on timeline 1"),
+            Some(Rewound::From { diverged: Some((Timeline(1), Lsn(0x0300_0108))) })
+        );
+        assert_eq!(parse_line("pg_rewind: no rewind required"), Some(Rewound::NotRequired));
+        assert_eq!(parse_line("pg_rewind: Done!"), None);
+    }
+
+    #[tokio::test]
+    async fn p22_a_failed_rewind_leaves_its_marker() {
+        let volume = tempfile::tempdir().unwrap();
+        let layout = Layout::new(volume.path());
+        layout.prepare().unwrap();
+        std::fs::create_dir(layout.data()).unwrap();
+        let bin = tempfile::tempdir().unwrap();
+        for (name, script) in [
+            ("postgres", "#!/bin/sh\necho 'postgres (PostgreSQL) 17.1'\n"),
+            ("initdb", ""),
+            ("pg_rewind", "#!/bin/sh\nexit 1\n"),
+        ] {
+            std::fs::write(bin.path().join(name), script).unwrap();
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            std::fs::set_permissions(bin.path().join(name), mode).unwrap();
+        }
+        let binaries = Binaries::at(bin.path()).unwrap();
+        let tls =
+            crate::conninfo::ClientTls { certificate: "c".into(), key: "k".into(), authority: "a".into() };
+        let upstream =
+            Upstream { address: "127.0.0.1".parse().unwrap(), server_name: "x".into(), port: 1, tls };
+        let bound = Duration::from_secs(5);
+        assert!(rewind(&binaries, &layout, &upstream, Incarnation(1), bound).await.is_err());
+        assert!(is_dirty(&layout));
+    }
+}

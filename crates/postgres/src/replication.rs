@@ -1,0 +1,5 @@
+//! The master's side of replication: slots, names in force, who streams how far.
+
+pub mod names;
+pub mod slots;
+pub mod standbys;
