@@ -54,8 +54,8 @@ pub struct Places {
     /// The data volume.
     #[arg(long, env = "MATRIARCH_VOLUME", default_value = paths::VOLUME)]
     pub volume: PathBuf,
-    /// PGDATA.
-    #[arg(long, env = "PGDATA", default_value = paths::PGDATA)]
+    /// PGDATA. Not taken from the variable of that name, which stock images set to a place of theirs.
+    #[arg(long, env = "MATRIARCH_PGDATA", default_value = paths::PGDATA)]
     pub pgdata: PathBuf,
     /// The memory volume for certificates and keys.
     #[arg(long, env = "MATRIARCH_TLS_DIR", default_value = paths::TLS)]

@@ -20,7 +20,7 @@ pub const SILENCE: Duration = Duration::from_secs(2);
 /// The longest packet either side sends or takes.
 pub const MAX_PACKET: usize = 64 * 1024;
 
-/// How Postgres is to be started. The environment is added to the supervisor's own.
+/// How Postgres is to be started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StartCommand {
@@ -28,7 +28,7 @@ pub struct StartCommand {
     pub program: PathBuf,
     /// Its arguments, without the program.
     pub args: Vec<String>,
-    /// Variables besides the supervisor's own.
+    /// Its whole environment; nothing is inherited.
     pub env: BTreeMap<String, String>,
     /// PGDATA: the working directory, as every process of Postgres has it, by which left-overs are recognised.
     pub cwd: PathBuf,

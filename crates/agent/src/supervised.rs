@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 pub use crate::control::{Exit, PostmasterSignal, StartCommand};
 use crate::control::{ToAgent, ToSupervisor};
 pub use link::LinkError;
-pub use progress::Progress;
+pub use progress::{Progress, STALL};
 
 /// How long the supervisor may take to start a process.
 const START_BOUND: Duration = Duration::from_secs(10);

@@ -4,8 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use rustix::net::{RecvFlags, SendFlags};
-use tokio::io::unix::AsyncFd;
+use tokio::net::UnixDatagram;
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
@@ -43,7 +42,8 @@ pub(super) struct Told {
 }
 
 pub(super) struct Link {
-    socket: AsyncFd<OwnedFd>,
+    /// Of type `SOCK_SEQPACKET`: packets like a datagram socket's, and an end when the other side is gone.
+    socket: UnixDatagram,
     buffer: Vec<u8>,
 }
 
@@ -61,27 +61,20 @@ pub(super) fn from_standard_input() -> Result<OwnedFd, LinkError> {
 
 impl Link {
     pub(super) async fn open(socket: OwnedFd) -> Result<(Self, ToAgent), LinkError> {
-        rustix::io::ioctl_fionbio(&socket, true).map_err(|error| LinkError::Open(error.into()))?;
-        let socket = AsyncFd::new(socket).map_err(LinkError::Open)?;
+        let socket = std::os::unix::net::UnixDatagram::from(socket);
+        socket.set_nonblocking(true).map_err(LinkError::Open)?;
+        let socket = UnixDatagram::from_std(socket).map_err(LinkError::Open)?;
         let mut link = Self { socket, buffer: vec![0; MAX_PACKET] };
         let hello = tokio::time::timeout(HELLO_BOUND, link.read()).await.map_err(|_| LinkError::NoHello)??;
         Ok((link, hello))
     }
 
     async fn read(&mut self) -> Result<ToAgent, LinkError> {
-        let Self { socket, buffer } = self;
-        let length = socket
-            .async_io(tokio::io::Interest::READABLE, |socket| {
-                rustix::net::recv(socket, buffer.as_mut_slice(), RecvFlags::DONTWAIT)
-                    .map(|(length, _)| length)
-                    .map_err(io::Error::from)
-            })
-            .await
-            .map_err(LinkError::Read)?;
+        let length = self.socket.recv(&mut self.buffer).await.map_err(LinkError::Read)?;
         if length == 0 {
             return Err(LinkError::Read(io::ErrorKind::UnexpectedEof.into()));
         }
-        serde_json::from_slice(buffer.get(..length).unwrap_or_default()).map_err(LinkError::Parse)
+        serde_json::from_slice(self.buffer.get(..length).unwrap_or_default()).map_err(LinkError::Parse)
     }
 
     /// Returns when the supervisor is gone.
@@ -136,13 +129,7 @@ impl Link {
             tracing::error!(bytes = packet.len(), "a packet for the supervisor is too long and is not sent");
             return Ok(());
         }
-        self.socket
-            .async_io(tokio::io::Interest::WRITABLE, |socket| {
-                rustix::net::send(socket, &packet, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
-                    .map(drop)
-                    .map_err(io::Error::from)
-            })
-            .await
+        self.socket.send(&packet).await.map(drop)
     }
 }
 
