@@ -117,8 +117,7 @@ impl Channel {
         });
         for (name, address) in &peers {
             if !dialled.contains_key(name) {
-                let task =
-                    tokio::spawn(outgoing::talk_to(name.clone(), *address, Arc::clone(&self.shared)));
+                let task = tokio::spawn(outgoing::talk_to(name.clone(), *address, Arc::clone(&self.shared)));
                 dialled.insert(name.clone(), (*address, task.abort_handle()));
             }
         }

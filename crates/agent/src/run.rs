@@ -49,9 +49,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         port: api::names::ports::PEER,
         live_port: Some(api::names::ports::LIVE),
     };
-    let channel = Channel::bind(options)
-        .await
-        .with_context(|| format!("cannot listen on {}", config.peer_listen))?;
+    let channel =
+        Channel::bind(options).await.with_context(|| format!("cannot listen on {}", config.peer_listen))?;
     tracing::info!(member = %config.pod_name, boot = %postmaster.boot(), "the agent runs");
     tokio::select! {
         ended = driver::run(config, postmaster.clone(), channel, status) => ended.context("the driver ended"),

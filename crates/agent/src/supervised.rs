@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ha::Boot;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 pub use crate::control::{Exit, PostmasterSignal, StartCommand};
 use crate::control::{ToAgent, ToSupervisor};
@@ -96,7 +96,7 @@ pub struct Postmaster {
 #[derive(Debug)]
 struct Inner {
     boot: Boot,
-    wishes: mpsc::UnboundedSender<ToSupervisor>,
+    wishes: link::Wishes,
     state: watch::Receiver<PostmasterState>,
     refused: watch::Receiver<(u64, String)>,
     terminating: watch::Receiver<bool>,
@@ -125,7 +125,7 @@ impl Postmaster {
             None if ending => PostmasterState::Ending { last: None },
             None => PostmasterState::Gone { last: None },
         };
-        let (wishes, wished) = mpsc::unbounded_channel();
+        let wishes = link.wishes();
         let (tell_state, state) = watch::channel(state);
         let (tell_refused, refused) = watch::channel((0, String::new()));
         let (tell_terminating, terminating) = watch::channel(terminating);
@@ -139,7 +139,7 @@ impl Postmaster {
             killed: tell_killed,
         };
         let beat = progress.clone();
-        tokio::spawn(async move { link.serve(told, wished, beat).await });
+        tokio::spawn(async move { link.serve(told, beat).await });
         let starting = tokio::sync::Mutex::new(());
         let kills = AtomicU64::new(0);
         let inner =
@@ -214,7 +214,7 @@ impl Postmaster {
         self.signal(PostmasterSignal::Reload)
     }
 
-    /// Says that the hand-over is done: the supervisor kills what is left and the container ends.
+    /// Says that the hand-over is done: the supervisor kills what is left and the container ends. This process may end.
     pub fn finished(&self) -> Result<(), SupervisedError> {
         self.wish(ToSupervisor::Finished)
     }
@@ -251,19 +251,25 @@ impl Postmaster {
 
     /// Resolves when the supervisor is gone; this process should end then.
     pub async fn supervisor_gone(&self) {
-        self.inner.wishes.closed().await;
+        let mut state = self.state();
+        while state.changed().await.is_ok() {}
     }
 
     async fn gone(&self) -> Result<Option<Exit>, SupervisedError> {
         let mut state = self.state();
-        let gone = state.wait_for(PostmasterState::is_gone).await.map_err(|_| SupervisedError::SupervisorGone)?;
+        let gone =
+            state.wait_for(PostmasterState::is_gone).await.map_err(|_| SupervisedError::SupervisorGone)?;
         match *gone {
             PostmasterState::Gone { last } => Ok(last),
             _ => Ok(None),
         }
     }
 
+    /// Sent when this returns: a process that ends right after has said it.
     fn wish(&self, wish: ToSupervisor) -> Result<(), SupervisedError> {
-        self.inner.wishes.send(wish).map_err(|_| SupervisedError::SupervisorGone)
+        self.inner.wishes.send(&wish).map_err(|error| match error.kind() {
+            std::io::ErrorKind::WouldBlock => SupervisedError::Silent { bound: Duration::ZERO },
+            _ => SupervisedError::SupervisorGone,
+        })
     }
 }

@@ -167,7 +167,8 @@ impl Supervisor {
                 self.tell(&ToAgent::LockHeld);
             }
             Tried::Unsupported => {
-                let message = "the volume's file system has no locks: a re-started leader cannot lead on by itself";
+                let message =
+                    "the volume's file system has no locks: a re-started leader cannot lead on by itself";
                 self.output.say(Level::Warn, message, json!({}));
             }
             Tried::Failed(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -270,7 +271,11 @@ impl Supervisor {
             return;
         }
         if running {
-            self.output.say(Level::Error, "the agent is silent: every process of Postgres is killed", json!({}));
+            self.output.say(
+                Level::Error,
+                "the agent is silent: every process of Postgres is killed",
+                json!({}),
+            );
         } else if matches!(self.postgres, Postgres::Gone) {
             self.output.say(Level::Error, "the agent is silent and is killed", json!({}));
         }

@@ -85,17 +85,38 @@ impl AgentMetrics {
         let timeline = gauge("timeline", "PostgreSQL's timeline; 0 when unknown");
         let leader = gauge("is_leader", "1 while out of recovery with an open gate");
         let sealed = gauge("sealed", "1 while sealed above the record's epoch");
-        let streaming = gauge("streaming", "a standby: 1 while its walreceiver streams; a leader: standbys streaming");
-        let lag = gauge("lag_bytes", "a standby: received and not replayed; a leader: its slowest streaming standby");
+        let streaming =
+            gauge("streaming", "a standby: 1 while its walreceiver streams; a leader: standbys streaming");
+        let lag = gauge(
+            "lag_bytes",
+            "a standby: received and not replayed; a leader: its slowest streaming standby",
+        );
         let peers = gauge("peers_heard", "members heard on the peer channel within the detection time");
         let (decisions, requests) = (Family::default(), Family::default());
         let (starts, elections) = (Counter::default(), Counter::default());
-        agent.register("decisions", "turns of the driver, by whether there was something to do", decisions.clone());
+        agent.register(
+            "decisions",
+            "turns of the driver, by whether there was something to do",
+            decisions.clone(),
+        );
         agent.register("api_requests", "requests to the API server", requests.clone());
         agent.register("postgres_starts", "starts of PostgreSQL", starts.clone());
         agent.register("elections_won", "elections won by this member", elections.clone());
         let registry = Arc::new(metrics);
-        Self { registry, epoch, timeline, leader, sealed, streaming, lag, peers, decisions, requests, starts, elections }
+        Self {
+            registry,
+            epoch,
+            timeline,
+            leader,
+            sealed,
+            streaming,
+            lag,
+            peers,
+            decisions,
+            requests,
+            starts,
+            elections,
+        }
     }
 
     /// A request to the API server ended; `kind` is the object's kind.

@@ -39,7 +39,9 @@ pub fn readiness(view: &View) -> Readiness {
         Postgres::Stopped(_) => "PostgreSQL is stopped".to_owned(),
         Postgres::Starting => "PostgreSQL is starting".to_owned(),
         Postgres::Primary(primary) => match record {
-            Some(record) if !leads(view, record) => "out of recovery, but the record names another".to_owned(),
+            Some(record) if !leads(view, record) => {
+                "out of recovery, but the record names another".to_owned()
+            }
             _ if primary.gate == Gate::Closed => "promoted, and not open to clients yet".to_owned(),
             _ => return Readiness::Ready,
         },
@@ -49,7 +51,9 @@ pub fn readiness(view: &View) -> Readiness {
             let electing = view.promise.sealed_below > record.epoch;
             match &standby.upstream {
                 Some(upstream) if upstream.member == leader.member() => return Readiness::Ready,
-                Some(upstream) => format!("follows {}, not the recorded {}", upstream.member, leader.member()),
+                Some(upstream) => {
+                    format!("follows {}, not the recorded {}", upstream.member, leader.member())
+                }
                 None if electing => return Readiness::Ready,
                 None => format!("does not follow {} yet", leader.member()),
             }

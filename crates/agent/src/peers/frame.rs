@@ -14,7 +14,10 @@ pub(super) fn encode(announcement: &Announcement) -> io::Result<Vec<u8>> {
     serde_json::to_writer(&mut frame, announcement)?;
     let length = frame.len() - 4;
     if length > MAX_FRAME {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{length} bytes are too long to send")));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("{length} bytes are too long to send"),
+        ));
     }
     let length = u32::try_from(length).map_err(io::Error::other)?;
     for (byte, digit) in frame.iter_mut().zip(length.to_be_bytes()) {
@@ -30,7 +33,10 @@ pub(super) async fn read(
 ) -> io::Result<Announcement> {
     let length = from.read_u32().await? as usize;
     if length > MAX_FRAME {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{length} bytes are too long to take")));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("{length} bytes are too long to take"),
+        ));
     }
     buffer.resize(length, 0);
     from.read_exact(buffer).await?;

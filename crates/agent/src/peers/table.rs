@@ -89,7 +89,8 @@ impl Table {
 
     /// Forgets silent members that are no peers any more.
     pub(super) fn keep(&mut self, peers: &BTreeMap<MemberName, IpAddr>, now: Instant) {
-        self.entries.retain(|name, entry| peers.contains_key(name) || now.since(entry.peer.heard_at) < FORGET);
+        self.entries
+            .retain(|name, entry| peers.contains_key(name) || now.since(entry.peer.heard_at) < FORGET);
     }
 
     pub(super) fn heard(&self) -> BTreeMap<MemberName, Peer> {

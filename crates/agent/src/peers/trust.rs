@@ -30,10 +30,8 @@ pub(super) struct Trust {
 impl Trust {
     pub(super) fn new(bundle: &str, certificate: &str, key: &str) -> Result<Self, TrustError> {
         let bundle = Bundle::from_pem(bundle).map_err(TrustError::Bundle)?;
-        let mut client =
-            pki::peer_client_config(&bundle, certificate, key).map_err(TrustError::Identity)?;
-        let mut server =
-            pki::peer_server_config(&bundle, certificate, key).map_err(TrustError::Identity)?;
+        let mut client = pki::peer_client_config(&bundle, certificate, key).map_err(TrustError::Identity)?;
+        let mut server = pki::peer_server_config(&bundle, certificate, key).map_err(TrustError::Identity)?;
         // A resumed session is not verified again, and connections are few and long.
         client.resumption = Resumption::disabled();
         server.session_storage = Arc::new(NoServerSessionStorage {});

@@ -2,10 +2,12 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::net::{SendFlags, send};
 use tokio::net::UnixDatagram;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 use super::{PostmasterState, Progress};
@@ -43,7 +45,7 @@ pub(super) struct Told {
 
 pub(super) struct Link {
     /// Of type `SOCK_SEQPACKET`: packets like a datagram socket's, and an end when the other side is gone.
-    socket: UnixDatagram,
+    socket: Arc<UnixDatagram>,
     buffer: Vec<u8>,
 }
 
@@ -64,8 +66,9 @@ impl Link {
         let socket = std::os::unix::net::UnixDatagram::from(socket);
         socket.set_nonblocking(true).map_err(LinkError::Open)?;
         let socket = UnixDatagram::from_std(socket).map_err(LinkError::Open)?;
-        let mut link = Self { socket, buffer: vec![0; MAX_PACKET] };
-        let hello = tokio::time::timeout(HELLO_BOUND, link.read()).await.map_err(|_| LinkError::NoHello)??;
+        let mut link = Self { socket: Arc::new(socket), buffer: vec![0; MAX_PACKET] };
+        let hello =
+            tokio::time::timeout(HELLO_BOUND, link.read()).await.map_err(|_| LinkError::NoHello)??;
         Ok((link, hello))
     }
 
@@ -78,12 +81,8 @@ impl Link {
     }
 
     /// Returns when the supervisor is gone.
-    pub(super) async fn serve(
-        &mut self,
-        told: Told,
-        mut wished: mpsc::UnboundedReceiver<ToSupervisor>,
-        progress: Progress,
-    ) {
+    pub(super) async fn serve(&mut self, told: Told, progress: Progress) {
+        let wishes = self.wishes();
         let mut beat = tokio::time::interval(BEAT);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut seq = 0;
@@ -100,11 +99,6 @@ impl Link {
                         return;
                     }
                 },
-                Some(wish) = wished.recv() => {
-                    if self.write(&wish).await.is_err() {
-                        return;
-                    }
-                }
                 _ = beat.tick() => {
                     let still = progress.stalled();
                     if still != stalled {
@@ -115,21 +109,32 @@ impl Link {
                         continue;
                     }
                     seq += 1;
-                    if self.write(&ToSupervisor::Heartbeat { seq, at: clock::now() }).await.is_err() {
-                        return;
+                    if let Err(error) = wishes.send(&ToSupervisor::Heartbeat { seq, at: clock::now() }) {
+                        tracing::error!(%error, "the heartbeat cannot be sent");
                     }
                 }
             }
         }
     }
 
-    async fn write(&self, wish: &ToSupervisor) -> io::Result<()> {
+    /// The way up.
+    pub(super) fn wishes(&self) -> Wishes {
+        Wishes(Arc::clone(&self.socket))
+    }
+}
+
+/// The way up: packets are sent at once or not at all. The supervisor always reads, so there is always room.
+#[derive(Debug, Clone)]
+pub(super) struct Wishes(Arc<UnixDatagram>);
+
+impl Wishes {
+    pub(super) fn send(&self, wish: &ToSupervisor) -> io::Result<()> {
         let packet = serde_json::to_vec(wish)?;
         if packet.len() > MAX_PACKET {
-            tracing::error!(bytes = packet.len(), "a packet for the supervisor is too long and is not sent");
-            return Ok(());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "too long for the supervisor"));
         }
-        self.socket.send(&packet).await.map(drop)
+        send(&self.0, &packet, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?;
+        Ok(())
     }
 }
 

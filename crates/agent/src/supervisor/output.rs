@@ -90,7 +90,11 @@ impl Output {
         }
         if self.dropped > 0 && self.backlog.len() < BACKLOG / 2 {
             let dropped = std::mem::take(&mut self.dropped);
-            self.say(Level::Warn, "lines were dropped: nobody read them in time", json!({ "lines": dropped }));
+            self.say(
+                Level::Warn,
+                "lines were dropped: nobody read them in time",
+                json!({ "lines": dropped }),
+            );
         }
         self.backlog.extend(line);
         self.backlog.push_back(b'\n');

@@ -109,12 +109,7 @@ impl Processes {
     }
 
     /// Whoever lives and comes from there, or is Postgres's from outside by its mark; the supervisor never.
-    pub(super) fn choose(
-        &self,
-        roots: Roots,
-        mark: Option<Mark>,
-        origins: &[Origin],
-    ) -> Vec<(i32, Process)> {
+    pub(super) fn choose(&self, roots: Roots, mark: Option<Mark>, origins: &[Origin]) -> Vec<(i32, Process)> {
         let mut chosen: Vec<_> = self
             .0
             .iter()

@@ -8,7 +8,7 @@ use crate::clock;
 use crate::config::SupervisorConfig;
 
 /// For an agent that said it has finished, to end by itself.
-const FAREWELL: Duration = Duration::from_secs(1);
+const FAREWELL: Duration = Duration::from_millis(100);
 
 /// What to do now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,7 +85,13 @@ mod tests {
 
     fn termination(fast: Duration, kill: Duration) -> Termination {
         let now = clock::now();
-        Termination { fast_at: now.after(fast), kill_at: now.after(kill), fast: false, killed: false, finished: None }
+        Termination {
+            fast_at: now.after(fast),
+            kill_at: now.after(kill),
+            fast: false,
+            killed: false,
+            finished: None,
+        }
     }
 
     const LONG: Duration = Duration::from_secs(3600);
