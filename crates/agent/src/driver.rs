@@ -1,0 +1,379 @@
+//! The driver: turns what this member knows into what it does, over and over.
+//!
+//! One turn gathers the view, decides ([`ha::decide`]), says so to the peers and to people, and starts what was
+//! decided. It is level-triggered: nothing is remembered as "to do", the next turn decides again. It must never wait
+//! for anything longer than a turn: acts on Postgres, swaps of the record and calls about routes run as tasks beside
+//! it, one of each kind at a time, and a stop pushes aside whatever runs. Nothing here decides anything of the protocol;
+//! what an act must check again just before its irreversible step is in that act.
+
+mod act;
+mod context;
+mod files;
+mod lane;
+mod members;
+mod postgres_probe;
+mod promise;
+mod record;
+mod routes;
+mod tracked;
+mod view;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use ha::{Action, Announcement, Decision, Instant, Memory, Postgres, RecordView, View};
+use k8s_openapi::api::coordination::v1::Lease;
+use kubernetes::Calls;
+use kubernetes::client::{Clients, Origin};
+use kubernetes::record::RecordStore;
+use kubernetes::pods::PodFacts;
+use kubernetes::watch::{Seen, Watch};
+use postgres::Layout;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+
+use crate::clock;
+use crate::config::Config;
+use crate::http::StatusHandle;
+use crate::peers::Channel;
+use crate::supervised::{Postmaster, PostmasterState};
+use context::Context;
+use lane::{Ended, Lane};
+use members::Members;
+use postgres_probe::{Look, Probe};
+use record::{Keeper, Outcome};
+use routes::Routes;
+use view::Surroundings;
+
+/// The longest time between two turns.
+const TURN: Duration = Duration::from_millis(200);
+/// Bound of one call to the API server.
+const CALL: Duration = Duration::from_secs(2);
+/// How often the leader renews the Lease in quorum mode: a sign of life for people, not an authority.
+const RENEW: Duration = Duration::from_secs(10);
+/// How old the record may get: while this member leads or does not simply follow, and while all is well.
+const READ_OFTEN: Duration = Duration::from_millis(900);
+const READ_SELDOM: Duration = Duration::from_secs(10);
+/// How long a member that is being terminated stays to report how far its log reaches, once Postgres is stopped.
+const LINGER: Duration = Duration::from_secs(15);
+
+/// Drives until the supervisor has been told that all is finished, or a part that cannot be mended fails.
+pub async fn run(
+    config: Config,
+    postmaster: Postmaster,
+    channel: Channel,
+    status: StatusHandle,
+) -> anyhow::Result<()> {
+    Driver::start(config, postmaster, channel, status).await?.turns().await
+}
+
+struct Driver {
+    context: Arc<Context>,
+    status: StatusHandle,
+    memory: Memory,
+    lane: Lane,
+    members: Members,
+    routes: Routes,
+    probe: Probe,
+    swap: Option<JoinHandle<Outcome>>,
+    renewed_at: Instant,
+    stopped_since: Option<Instant>,
+    said: Option<(Vec<&'static str>, String)>,
+    news: News,
+    /// Dropping it would end the watch.
+    _lease: Watch<Lease>,
+}
+
+impl Driver {
+    async fn start(
+        config: Config,
+        postmaster: Postmaster,
+        channel: Channel,
+        status: StatusHandle,
+    ) -> anyhow::Result<Self> {
+        let clients = Clients::build(Origin::InCluster, CALL).await.context("reaching the API server")?;
+        let calls = Calls::new(clients.calls.clone(), CALL);
+        let lease = api::names::lease(&config.cluster);
+        let layout = Layout::new(&config.places.volume).with_socket(&config.places.socket, api::names::ports::POSTGRES);
+        let promise = promise::Store::open(&layout, &config.cluster_uid).await?;
+        let record = Keeper::new(RecordStore::new(calls.clone(), &config.namespace, &lease));
+        let lease_watch = Watch::named(clients.watches.clone(), &config.namespace, &lease);
+        let files = files::Files::start(&config, clients.watches.clone(), channel.clone()).await?;
+        let members = Members::new(clients.watches.clone(), &config.namespace, channel.clone());
+        let routes = Routes::new(&config, postmaster.boot(), calls, clients.watches);
+        let context = Arc::new(Context {
+            config,
+            layout,
+            promise,
+            tracked: tracked::Tracked::default(),
+            record,
+            files,
+            postmaster,
+            channel,
+            look: Notify::new(),
+            programs: std::sync::Mutex::default(),
+            acts: context::Acts::default(),
+        });
+        tokio::spawn(context.record.clone().run());
+        let probe = Probe::start(Arc::clone(&context));
+        let news = News {
+            probe: probe.subscribe(),
+            record: context.record.subscribe(),
+            files: context.files.subscribe(),
+            pods: members.subscribe(),
+            promise: context.promise.subscribe(),
+            processes: context.postmaster.state(),
+            terminating: context.postmaster.terminating(),
+            lease: lease_watch.subscribe(),
+            keeper: context.record.clone(),
+        };
+        Ok(Self {
+            context,
+            status,
+            memory: Memory::default(),
+            lane: Lane::default(),
+            members,
+            routes,
+            probe,
+            swap: None,
+            renewed_at: Instant::default(),
+            stopped_since: None,
+            said: None,
+            news,
+            _lease: lease_watch,
+        })
+    }
+
+    async fn turns(mut self) -> anyhow::Result<()> {
+        loop {
+            self.context.postmaster.progress().touch();
+            self.look_again().await;
+            let now = clock::now();
+            let wake_at = match self.turn(now) {
+                Some(turned) if turned.finished => {
+                    tracing::info!("all is handed over and stopped");
+                    self.context.postmaster.finished()?;
+                    self.context.postmaster.supervisor_gone().await;
+                    return Ok(());
+                }
+                Some(turned) => turned.wake_at,
+                None => None,
+            };
+            let pause = wake_at.map_or(TURN, |at| clock::until(at).min(TURN));
+            self.wait(pause).await;
+        }
+    }
+
+    /// After an act, what the probe saw before is what the act has just changed: nothing is decided on that. The
+    /// channel repeats our last words meanwhile.
+    async fn look_again(&mut self) {
+        let acted_at = self.context.acted_at();
+        let fresh = self.news.probe.wait_for(|look| look.looked_at >= acted_at);
+        let _ = tokio::time::timeout(TURN, fresh).await;
+    }
+
+    /// One turn. None while nothing can be decided because the cluster's settings were never seen.
+    fn turn(&mut self, now: Instant) -> Option<Turned> {
+        let wanted = self.context.files.get().settings?;
+        let pods: BTreeSet<String> = wanted.members.keys().cloned().collect();
+        self.members.watch_exactly(&pods);
+        self.members.dial();
+        self.routes.watch(&wanted.services.write);
+        let terminating = *self.context.postmaster.terminating().borrow();
+        let around = Surroundings {
+            postgres: self.postgres(),
+            route: self.routes.route(),
+            swapping: self.swap.is_some(),
+            terminating,
+        };
+        let view = view::view(&self.context, around)?;
+        let decision = ha::decide(&mut self.memory, &view, now);
+        self.status.publish(&view, &decision);
+        let address = self.context.config.pod_ip.to_string();
+        self.context.channel.announce(Announcement::compose(&view, &decision, &address, now));
+        self.log_once(&decision);
+        self.pace_reads(&view, &decision);
+        self.routes.turn(&view, &decision.actions, &wanted, &self.members.facts(), now);
+        let wake_at = decision.wake_at;
+        self.act(decision.actions, now);
+        self.renew(&view, now);
+        let finished = terminating && self.is_finished(&view, now);
+        Some(Turned { wake_at, finished })
+    }
+
+    /// What the probe said, corrected by what we know better: the acts under way and the supervisor's word.
+    fn postgres(&self) -> Postgres {
+        if let Some(with) = self.lane.busy() {
+            return Postgres::Busy { with: with.to_owned() };
+        }
+        let gone = self.context.postmaster.now().pid().is_none();
+        match self.probe.get().postgres {
+            Postgres::Standby(_) | Postgres::Primary(_) | Postgres::Starting if gone => {
+                Postgres::Unknown { why: "its processes have just ended".to_owned() }
+            }
+            Postgres::Stopped(_) if self.lane.starting() => Postgres::Starting,
+            seen => seen,
+        }
+    }
+
+    fn act(&mut self, actions: Vec<Action>, now: Instant) {
+        let mut on_postgres = Vec::new();
+        for action in actions {
+            match action {
+                Action::Swap(swap) if self.swap.is_none() => {
+                    tracing::info!(purpose = ?swap.purpose, epoch = %swap.record.epoch, "swapping the record");
+                    let keeper = self.context.record.clone();
+                    self.swap = Some(tokio::spawn(async move { keeper.swap(swap).await }));
+                }
+                action if lane::touches_postgres(&action) => on_postgres.push(action),
+                _ => {}
+            }
+        }
+        let context = Arc::clone(&self.context);
+        self.lane.offer(on_postgres, now, move |actions| async move { act::run(&context, actions).await });
+    }
+
+    /// The record is read seldom while all is well, and often when this member leads or something is uncertain.
+    fn pace_reads(&self, view: &View, decision: &Decision) {
+        let follows = match (&view.record, &view.postgres) {
+            (RecordView::Known { record, .. }, Postgres::Standby(standby)) => {
+                standby.streaming
+                    && standby.upstream.as_ref().is_some_and(|upstream| record.names(&upstream.member))
+                    && decision.suspects.is_none()
+            }
+            _ => false,
+        };
+        let fence = view.settings.fence / 3;
+        self.context.record.read_every(if follows { READ_SELDOM } else { READ_OFTEN.min(fence) });
+        let RecordView::Known { record, .. } = &view.record else { return };
+        if view.peers.values().any(|peer| peer.announcement.record_epoch > record.epoch) {
+            self.context.record.look();
+        }
+    }
+
+    /// The leader's sign of life in the Lease; never while a swap is decided or under way.
+    fn renew(&mut self, view: &View, now: Instant) {
+        let RecordView::Known { record, .. } = &view.record else { return };
+        let due = now.since(self.renewed_at) >= RENEW && record.lease_millis.is_none();
+        let leads = matches!(view.route, ha::Route::Here { epoch } if epoch == record.epoch)
+            && matches!(view.postgres, Postgres::Primary(_));
+        if due && leads && self.swap.is_none() {
+            self.renewed_at = now;
+            let keeper = self.context.record.clone();
+            tokio::spawn(async move { keeper.renew().await });
+        }
+    }
+
+    /// A terminated member may go when Postgres is stopped, nothing leads here any more, and the others have had time
+    /// to hear how far its log reaches: they cannot elect without it when it held the only copy.
+    fn is_finished(&mut self, view: &View, now: Instant) -> bool {
+        let down = matches!(view.postgres, Postgres::Absent | Postgres::Stopped(_));
+        if !down || self.swap.is_some() || self.lane.current().is_some() || self.routes.busy() {
+            self.stopped_since = None;
+            return false;
+        }
+        let since = *self.stopped_since.get_or_insert(now);
+        let lingered = now.since(since) >= LINGER;
+        let routed = matches!(view.route, ha::Route::Here { .. });
+        let leads = match &view.record {
+            RecordView::Known { record, .. } => {
+                record.names(&view.member)
+                    && view.peers.values().any(|peer| now.since(peer.heard_at) < view.settings.fence)
+            }
+            _ => false,
+        };
+        lingered || !(routed || leads)
+    }
+
+    fn log_once(&mut self, decision: &Decision) {
+        let actions: Vec<_> = decision.actions.iter().map(lane::name).collect();
+        let kinds: Vec<String> = decision
+            .because
+            .iter()
+            .filter_map(|reason| serde_json::to_value(reason).ok()?.get("reason")?.as_str().map(str::to_owned))
+            .collect();
+        let said = (actions, kinds.join(" "));
+        if self.said.as_ref() != Some(&said) {
+            let because = serde_json::to_string(&decision.because).unwrap_or_default();
+            tracing::info!(actions = ?said.0, because, "decided");
+            self.said = Some(said);
+        }
+    }
+
+    /// Waits for news, for at most `pause`, and takes what has ended meanwhile.
+    async fn wait(&mut self, pause: Duration) {
+        let Self { context, lane, routes, swap, news, .. } = self;
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = news.any(&context.channel) => {}
+            () = routes.ended(clock::now) => {}
+            ended = lane.ended(clock::now) => Self::take_act(&ended),
+            outcome = joined(swap) => self.take_swap(outcome),
+        }
+    }
+
+    fn take_act(ended: &Ended) {
+        let millis = u64::try_from(ended.took.as_millis()).unwrap_or(u64::MAX);
+        match &ended.outcome {
+            Ok(()) => tracing::info!(act = ended.name, millis, "done"),
+            Err(error) => tracing::warn!(act = ended.name, millis, error = format!("{error:#}"), "failed"),
+        }
+    }
+
+    fn take_swap(&mut self, outcome: Result<Outcome, tokio::task::JoinError>) {
+        self.swap = None;
+        match outcome {
+            Ok(Outcome::Won(token)) => {
+                tracing::info!(epoch = %token.epoch(), timeline = %token.timeline(), "won the record");
+                self.memory.won(token);
+            }
+            Ok(Outcome::NotWon { why }) => tracing::info!(why, "did not win the record"),
+            Err(error) => tracing::error!(%error, "a swap did not end"),
+        }
+    }
+}
+
+/// What a turn came to.
+struct Turned {
+    wake_at: Option<Instant>,
+    finished: bool,
+}
+
+async fn joined(swap: &mut Option<JoinHandle<Outcome>>) -> Result<Outcome, tokio::task::JoinError> {
+    match swap {
+        Some(task) => task.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Everything that can change between two turns.
+struct News {
+    probe: watch::Receiver<Look>,
+    record: watch::Receiver<record::State>,
+    files: watch::Receiver<files::Known>,
+    pods: watch::Receiver<BTreeMap<String, PodFacts>>,
+    promise: watch::Receiver<ha::Promise>,
+    processes: watch::Receiver<PostmasterState>,
+    terminating: watch::Receiver<bool>,
+    lease: watch::Receiver<Seen<Lease>>,
+    keeper: Keeper,
+}
+
+impl News {
+    async fn any(&mut self, channel: &Channel) {
+        tokio::select! {
+            Ok(()) = self.probe.changed() => {}
+            Ok(()) = self.record.changed() => {}
+            Ok(()) = self.files.changed() => {}
+            Ok(()) = self.pods.changed() => {}
+            Ok(()) = self.promise.changed() => {}
+            Ok(()) = self.processes.changed() => {}
+            Ok(()) = self.terminating.changed() => {}
+            Ok(()) = self.lease.changed() => self.keeper.look(),
+            () = channel.changed() => {}
+            else => std::future::pending().await,
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! The gate: who may connect to a master (§4 steps 6 and 8, I13).
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use ha::Gate;
+use postgres::Session;
+use postgres::settings::Access;
+
+use crate::driver::context::Context;
+
+const BOUND: Duration = Duration::from_secs(5);
+
+/// Closes it and ends every client session.
+pub(super) async fn close(context: &Context) -> anyhow::Result<()> {
+    let session = Session::open(&context.layout, BOUND).await?;
+    let names = context.tracked.get().names;
+    let settings = context.configuration(None, &names, Access::Closed)?;
+    postgres::gate::close(&context.layout, &session, &settings, BOUND).await?;
+    context.tracked.set(|facts| facts.gate = Gate::Closed);
+    Ok(())
+}
+
+/// Opens it, if the record that is known still names this very life and the fence was read.
+pub(super) async fn open(context: &Context) -> anyhow::Result<()> {
+    let state = context.record.get();
+    let record = state.record().context("the record is not known")?;
+    let leader = record.leader.as_ref().context("the record names no leader")?;
+    ensure!(
+        leader.member() == context.member() && leader.boot == context.postmaster.boot(),
+        "the record names {} in another life",
+        leader.name,
+    );
+    ensure!(context.promise.get().sealed_below <= record.epoch, "this member has sealed itself");
+    let facts = context.tracked.get();
+    ensure!(facts.fence_xid.is_some() && facts.first_record.is_some(), "the first transaction is not known");
+    let session = Session::open(&context.layout, BOUND).await?;
+    let settings = context.configuration(None, &facts.names, Access::Open)?;
+    // From here on somebody may connect.
+    context.tracked.set(|facts| facts.gate = Gate::Open);
+    postgres::gate::open(&context.layout, &session, &settings, BOUND).await?;
+    Ok(())
+}

@@ -1,0 +1,87 @@
+//! From sealed standby to master behind a closed gate (§4 steps 6 and 7).
+//!
+//! Must never promote unless a fresh read of the record says so just before, the won record is durable, the gate is
+//! closed, names are in force and PostgreSQL can only choose the recorded timeline (I11). What went half-way is never
+//! repeated under the same record (P24).
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use ha::{FenceToken, Gate, Names, Timeline};
+use postgres::Session;
+use postgres::history::plant;
+use postgres::promote::{PromoteError, checkpoint, fence_xid};
+use postgres::reload::reload;
+use postgres::settings::Access;
+
+use super::{keep_won, still_won};
+use crate::driver::context::Context;
+
+/// Bound of a statement, a reload, the closing of the gate.
+const BOUND: Duration = Duration::from_secs(5);
+/// Promotion takes 30–75 ms (P17); a large amount of pending invalidations may add to it.
+const PROMOTION: Duration = Duration::from_secs(30);
+/// Nobody waits for the checkpoint.
+const CHECKPOINT: Duration = Duration::from_secs(3600);
+
+/// Promotes to `timeline`.
+pub(super) async fn promote(
+    context: &Context,
+    fence: &FenceToken,
+    timeline: Timeline,
+    names: &Names,
+) -> anyhow::Result<()> {
+    ensure!(timeline == fence.timeline(), "the record was won for timeline {}", fence.timeline());
+    let facts = context.tracked.get();
+    ensure!(facts.upstream.is_none(), "it still streams");
+    let end = facts.end.context("the end of the log is not known")?;
+    let record = still_won(context, fence).await?;
+    keep_won(context, &record).await?;
+
+    let session = Session::open(&context.layout, BOUND).await?;
+    let settings = context.configuration(None, names, Access::Closed)?;
+    postgres::gate::close(&context.layout, &session, &settings, BOUND).await?;
+    context.tracked.set(|facts| {
+        facts.gate = Gate::Closed;
+        facts.names = Names::Unknown;
+    });
+    // From one non-empty value to another, before anybody can commit (I7).
+    if settings.write_protocol(&context.layout).await? {
+        reload(&context.layout, &session, BOUND).await?;
+    }
+    super::start::uproot(context).await?;
+    let wal = context.layout.wal();
+    let planned = plant::plan(&wal, end.timeline, timeline)?;
+    let listed = planned.clone();
+    context.promise.update(move |promise| promise.planted = listed).await?;
+    tokio::task::spawn_blocking(move || plant::plant(&wal, end, &planned)).await??;
+
+    still_won(context, fence).await?;
+    ensure!(context.tracked.get().end == Some(end), "the log has moved");
+    let promoted = match postgres::promote::promote(&context.layout, &session, timeline, PROMOTION).await {
+        Err(error @ (PromoteError::WrongTimeline { .. } | PromoteError::Timeout(_))) => {
+            context.postmaster.kill_all().await?;
+            return Err(error.into());
+        }
+        other => other?,
+    };
+    let fence_xid = fence_xid(&session).await?;
+    let names = names.clone();
+    context.tracked.set(|facts| {
+        facts.first_record = Some(promoted.first_record);
+        facts.fence_xid = Some(fence_xid);
+        facts.names = names;
+        facts.end = None;
+    });
+    context.promise.update(|promise| promise.planted = Vec::new()).await?;
+    tracing::info!(%timeline, first_record = %promoted.first_record, "promoted");
+    let (layout, running) = (context.layout.clone(), checkpoint(&context.layout, CHECKPOINT));
+    tokio::spawn(async move {
+        match running.await {
+            Ok(Ok(())) => tracing::info!(data = %layout.data().display(), "the first checkpoint is done"),
+            Ok(Err(error)) => tracing::warn!(%error, "no checkpoint after the promotion"),
+            Err(error) => tracing::warn!(%error, "no checkpoint after the promotion"),
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,38 @@
+//! Roles, passwords and the first database.
+//!
+//! Passwords come from Secrets and reach PostgreSQL only as SCRAM verifiers. What is written while the gate is closed
+//! counts as part of the first record: the quorum flushes it before anybody sees it (I13).
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use ha::Gate;
+use postgres::Session;
+use postgres::promote::flush_position;
+use postgres::roles::{Application, ensure_application, ensure_member_group, ensure_superuser_password};
+
+use crate::driver::context::Context;
+
+/// CREATE DATABASE copies a template.
+const BOUND: Duration = Duration::from_secs(60);
+
+/// Makes what is missing and corrects passwords that differ.
+pub(super) async fn provision(context: &Context) -> anyhow::Result<()> {
+    let known = context.files.get();
+    let superuser = known.superuser.context("the superuser's Secret was not read yet")?;
+    let app = known.app.context("the application's Secret was not read yet")?;
+    let init = &context.settings()?.init;
+    let session = Session::open(&context.layout, BOUND).await?;
+    ensure_member_group(&session).await?;
+    ensure_superuser_password(&session, &superuser.password).await?;
+    let application = Application { owner: init.owner.clone(), database: init.database.clone() };
+    ensure_application(&session, &application, &app.password).await?;
+    let flushed = flush_position(&session).await?;
+    context.tracked.set(|facts| {
+        facts.provisioned = true;
+        if facts.gate == Gate::Closed {
+            facts.first_record = facts.first_record.map(|first| first.max(flushed));
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,150 @@
+//! Starting Postgres: as a standby always, as a master only under a fresh authority.
+//!
+//! Must never start a directory that a rewind left half done, never leave planted history behind for a standby (P11),
+//! and never start without `standby.signal` unless a fresh read of the record names this very life and the control file
+//! shows the recorded timeline (§4, "Every start as master"; P24).
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use ha::{Bootstrap, FenceToken, Gate, Names};
+use postgres::Session;
+use postgres::binaries::Binaries;
+use postgres::command::controldata::{self, ControlData};
+use postgres::follow::{make_primary, make_standby};
+use postgres::history::plant;
+use postgres::session::ConnectError;
+use postgres::settings::{Access, floors};
+
+use super::{keep_won, still_won};
+use crate::driver::context::Context;
+use crate::supervised::StartCommand;
+
+const CONTROL: Duration = Duration::from_secs(10);
+/// How long a standby's start is watched before it goes on unwatched: it may need its upstream to become consistent.
+const WATCH_STANDBY: Duration = Duration::from_secs(3);
+/// Crash recovery may take long; a stop or a seal pushes it aside.
+const WATCH_PRIMARY: Duration = Duration::from_secs(24 * 3600);
+const POLL: Duration = Duration::from_millis(25);
+
+/// Starts with `standby.signal`, streaming from nobody.
+pub(super) async fn standby(context: &Context) -> anyhow::Result<()> {
+    let (binaries, control) = startable(context).await?;
+    uproot(context).await?;
+    make_standby(&context.layout).await?;
+    context.tracked.forget();
+    configure(context, &control, &Names::Placeholder, Access::Open).await?;
+    launch(context, &binaries).await?;
+    context.tracked.set(|facts| facts.gate = Gate::Open);
+    watch(context, WATCH_STANDBY).await?;
+    Ok(())
+}
+
+/// Starts out of recovery behind a closed gate.
+pub(super) async fn primary(context: &Context, fence: &FenceToken, names: &Names) -> anyhow::Result<()> {
+    let (binaries, control) = startable(context).await?;
+    ensure!(
+        control.timeline == fence.timeline(),
+        "the control file shows timeline {}, the record {} (P24)",
+        control.timeline,
+        fence.timeline(),
+    );
+    context.tracked.forget();
+    configure(context, &control, names, Access::Closed).await?;
+    let record = still_won(context, fence).await?;
+    keep_won(context, &record).await?;
+    make_primary(&context.layout).await?;
+    launch(context, &binaries).await?;
+    ensure!(watch(context, WATCH_PRIMARY).await?, "PostgreSQL does not answer");
+    super::names::verify_at_start(context, names).await
+}
+
+/// The directory may be started at all, and what it says of itself.
+async fn startable(context: &Context) -> anyhow::Result<(Binaries, ControlData)> {
+    ensure!(context.postmaster.now().is_gone(), "PostgreSQL still runs");
+    ensure!(context.layout.has_data(), "there is no data directory");
+    let promise = context.promise.get();
+    ensure!(promise.bootstrap != Bootstrap::Empty, "the data directory was never finished");
+    ensure!(
+        !promise.rewinding && !postgres::command::rewind::is_dirty(&context.layout),
+        "a rewind of this directory did not end: it must not be started (P22)",
+    );
+    let layout = context.layout.clone();
+    tokio::task::spawn_blocking(move || layout.prepare()).await??;
+    let binaries = context.binaries()?;
+    let control = controldata::read(&binaries, &context.layout.data(), CONTROL).await?;
+    ensure!(
+        promise.system_identifier.is_none_or(|promised| promised == control.system_identifier),
+        "the data directory is of another database: {}",
+        control.system_identifier,
+    );
+    Ok((binaries, control))
+}
+
+/// Removes history that was planted for a promotion that did not complete; keeps it when it did (P11).
+pub(super) async fn uproot(context: &Context) -> anyhow::Result<()> {
+    let planted = context.promise.get().planted;
+    let Some(highest) = planted.iter().max() else { return Ok(()) };
+    let binaries = context.binaries()?;
+    let control = controldata::read(&binaries, &context.layout.data(), CONTROL).await?;
+    if control.timeline <= *highest {
+        let wal = context.layout.wal();
+        tokio::task::spawn_blocking(move || plant::uproot(&wal, &planted)).await??;
+    }
+    context.promise.update(|promise| promise.planted = Vec::new()).await?;
+    Ok(())
+}
+
+async fn configure(
+    context: &Context,
+    control: &ControlData,
+    names: &Names,
+    access: Access,
+) -> anyhow::Result<()> {
+    let mut settings = context.configuration(None, names, access)?;
+    settings.protocol.floors = floors(control, &settings.user.effective());
+    let lowest = settings.protocol.floors.clone();
+    context.tracked.set(|facts| facts.floors = lowest);
+    settings.write(&context.layout).await?;
+    Ok(())
+}
+
+async fn launch(context: &Context, binaries: &Binaries) -> anyhow::Result<()> {
+    let layout = context.layout.clone();
+    tokio::task::spawn_blocking(move || postgres::server::clear_remains(&layout)).await??;
+    let command = postgres::server::StartCommand::new(binaries, &context.layout)?;
+    let text = |text: OsString| text.into_string().map_err(|text| anyhow::anyhow!("not text: {}", text.display()));
+    let command = StartCommand {
+        program: command.program,
+        args: command.args.into_iter().map(text).collect::<Result<_, _>>()?,
+        env: command
+            .environment
+            .into_iter()
+            .map(|(key, value)| anyhow::Ok((text(key)?, text(value)?)))
+            .collect::<Result<_, _>>()?,
+        cwd: context.layout.data(),
+    };
+    let pid = context.postmaster.start(command).await?;
+    tracing::info!(pid, "started PostgreSQL");
+    Ok(())
+}
+
+/// Waits until it answers (true), ends (an error) or the bound has passed (false).
+async fn watch(context: &Context, bound: Duration) -> anyhow::Result<bool> {
+    let until = tokio::time::Instant::now() + bound;
+    let mut state = context.postmaster.state();
+    while tokio::time::Instant::now() < until {
+        if context.postmaster.now().pid().is_none() {
+            let gone = tokio::time::timeout(CONTROL, state.wait_for(|state| state.pid().is_none())).await;
+            bail!("PostgreSQL ended right after its start: {gone:?}");
+        }
+        context.look.notify_one();
+        match Session::open(&context.layout, Duration::from_secs(1)).await {
+            Ok(_) => return Ok(true),
+            Err(ConnectError::Failed(error)) => return Err(error).context("the first session"),
+            Err(_) => tokio::time::sleep(POLL).await,
+        }
+    }
+    Ok(false)
+}

@@ -1,0 +1,196 @@
+//! The own Postgres as it is: asked over one kept session while it runs, read from its control file while it does not.
+//!
+//! Must never turn a failed look into a fact, nor take "nobody listens" for "nothing runs": only the supervisor knows
+//! what processes are left (P7). What no query shows comes from [`super::tracked`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ha::{Bootstrap, Incarnation, Instant, Lsn, Postgres, Stopped, Walsender};
+use postgres::command::controldata::{self, ClusterState};
+use postgres::command::waldump::WalReader;
+use postgres::promote::{fence_xid, write_first_record};
+use postgres::server::{self, Observation, Prober};
+use tokio::sync::watch;
+
+use crate::clock;
+use crate::driver::context::Context;
+use crate::supervised::PostmasterState;
+
+/// Time between two looks without any reason for one.
+const PERIOD: Duration = Duration::from_millis(200);
+/// Bound of one look.
+const BOUND: Duration = Duration::from_secs(1);
+/// Bound of reading the files of a stopped server.
+const FILES: Duration = Duration::from_secs(10);
+
+/// One look.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Look {
+    /// What was seen.
+    pub(crate) postgres: Postgres,
+    /// When it began.
+    pub(crate) looked_at: Instant,
+}
+
+/// The running probe.
+pub(crate) struct Probe(watch::Receiver<Look>);
+
+impl Probe {
+    /// Looks for as long as the runtime lives.
+    pub(crate) fn start(context: Arc<Context>) -> Self {
+        let why = "not looked at yet".to_owned();
+        let (looks, seen) = watch::channel(Look { postgres: Postgres::Unknown { why }, looked_at: Instant::default() });
+        tokio::spawn(run(context, looks));
+        Self(seen)
+    }
+
+    /// The last look.
+    pub(crate) fn get(&self) -> Look {
+        self.0.borrow().clone()
+    }
+
+    /// Reports every look that differs, and the first one after each act.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Look> {
+        self.0.clone()
+    }
+}
+
+async fn run(context: Arc<Context>, looks: watch::Sender<Look>) {
+    let mut prober = Prober::new(context.layout.clone());
+    let mut processes = context.postmaster.state();
+    let mut stopped: Option<(u64, Postgres)> = None;
+    while !looks.is_closed() {
+        let looked_at = clock::now();
+        let state = *processes.borrow_and_update();
+        let postgres = match state {
+            PostmasterState::Running { .. } => {
+                stopped = None;
+                running(&context, &mut prober).await
+            }
+            PostmasterState::Ending { .. } => {
+                Postgres::Unknown { why: "processes of PostgreSQL are still ending".to_owned() }
+            }
+            PostmasterState::Gone { .. } => {
+                let acts = context.acts_ended();
+                match &stopped {
+                    Some((known, postgres)) if *known == acts => postgres.clone(),
+                    _ => {
+                        let seen = at_rest(&context).await;
+                        stopped = (!matches!(seen, Postgres::Unknown { .. })).then(|| (acts, seen.clone()));
+                        seen
+                    }
+                }
+            }
+        };
+        looks.send_if_modified(|look| {
+            let news = look.postgres != postgres;
+            let asked = context.acted_at() > look.looked_at;
+            *look = Look { postgres, looked_at };
+            news || asked
+        });
+        tokio::select! {
+            () = tokio::time::sleep(PERIOD) => {}
+            () = context.look.notified() => {}
+            _ = processes.changed() => {}
+        }
+    }
+}
+
+async fn running(context: &Context, prober: &mut Prober) -> Postgres {
+    match prober.observe(BOUND).await {
+        Observation::NotListening | Observation::Starting { .. } => Postgres::Starting,
+        Observation::Unknown { why } => Postgres::Unknown { why },
+        Observation::Standby(seen) => Postgres::Standby(standby(context, &seen)),
+        Observation::Primary(seen) => {
+            if context.tracked.get().first_record.is_none() && !context.is_acting() {
+                // The act that made it a master was pushed aside before it had noted this.
+                if let Err(error) = first_record(context, prober).await {
+                    return Postgres::Unknown { why: format!("{error:#}") };
+                }
+            }
+            Postgres::Primary(Box::new(primary(context, &seen)))
+        }
+    }
+}
+
+async fn first_record(context: &Context, prober: &mut Prober) -> anyhow::Result<()> {
+    let session = prober.session(BOUND).await?;
+    let first = write_first_record(session).await?;
+    let fence = fence_xid(session).await?;
+    context.tracked.set(|facts| {
+        facts.first_record.get_or_insert(first);
+        facts.fence_xid.get_or_insert(fence);
+    });
+    Ok(())
+}
+
+fn standby(context: &Context, seen: &server::Standby) -> ha::Standby {
+    let facts = context.tracked.get();
+    let quiet = !seen.has_upstream && !seen.streaming && facts.upstream.is_none();
+    ha::Standby {
+        timeline: seen.timeline,
+        upstream: facts.upstream,
+        streaming: seen.streaming,
+        received: seen.received,
+        replayed: seen.replayed,
+        end: facts.end.filter(|_| quiet),
+    }
+}
+
+fn primary(context: &Context, seen: &server::Primary) -> ha::Primary {
+    let facts = context.tracked.get();
+    let mut walsenders: BTreeMap<Incarnation, Walsender> = BTreeMap::new();
+    for sender in &seen.walsenders {
+        let Some(member) = sender.member() else { continue };
+        // Two connections of one member are one member (I10): what it has flushed, it has flushed.
+        let entry = walsenders.entry(member).or_insert(Walsender { streaming: false, flushed: None });
+        if sender.is_streaming() {
+            entry.streaming = true;
+            entry.flushed = entry.flushed.max(sender.flushed);
+        }
+    }
+    ha::Primary {
+        timeline: seen.timeline,
+        control_timeline: seen.control_timeline,
+        gate: facts.gate,
+        names: facts.names,
+        flushed: seen.flushed,
+        // Not known yet: a position that nobody has flushed.
+        first_record: facts.first_record.unwrap_or(Lsn(u64::MAX)),
+        fence_xid: facts.fence_xid,
+        walsenders,
+        prepared: facts.prepared,
+        provisioned: facts.provisioned,
+    }
+}
+
+/// What the files of a server say that does not run.
+async fn at_rest(context: &Context) -> Postgres {
+    if !context.layout.has_data() || context.promise.get().bootstrap == Bootstrap::Empty {
+        return Postgres::Absent;
+    }
+    match read_files(context).await {
+        Ok(stopped) => Postgres::Stopped(stopped),
+        Err(error) => Postgres::Unknown { why: format!("{error:#}") },
+    }
+}
+
+async fn read_files(context: &Context) -> anyhow::Result<Stopped> {
+    let binaries = context.binaries()?;
+    let data = context.layout.data();
+    let control = controldata::read(&binaries, &data, FILES).await?;
+    let was_standby = control.state.is_standby();
+    let mut timeline = control.timeline;
+    if let (true, Some(minimum)) = (was_standby, control.minimum_recovery_end) {
+        timeline = timeline.max(minimum.timeline);
+    }
+    let end = if control.state == ClusterState::ShutDown {
+        let reader = WalReader::new(&binaries, &data, control.segment);
+        Some(reader.shutdown_end(&control, FILES).await?)
+    } else {
+        None
+    };
+    Ok(Stopped { timeline, was_standby, clean: control.state.is_clean(), end })
+}

@@ -1,0 +1,332 @@
+//! Where clients are led, and what people see: slices, labels, status (§4 step 8, K1–K4, K18, K19).
+//!
+//! Decides the order: `pgwrite` first, then `pgread`, then labels, then status; what failed is tried again, what is
+//! right already is not written. Must never write anything but a retraction unless this very boot leads, and every
+//! slice is guarded by the epoch (S5). One call at a time, beside the acts on Postgres and never in their way.
+
+mod desired;
+mod status;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ha::{Boot, Epoch, Instant, View};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kubernetes::labels::{Role, set_role};
+use kubernetes::pods::PodFacts;
+use kubernetes::slices::{Family, Published, SliceState, Slices, Target};
+use kubernetes::watch::{Lookup, Watch};
+use kubernetes::{Calls, FieldManager};
+use tokio::task::JoinHandle;
+
+use crate::config::Config;
+use desired::{Desired, Leading};
+
+/// How long a set of readers must be the same before it is written (K1).
+const DEBOUNCE: Duration = Duration::from_secs(1);
+/// Pause after a call that failed.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The leader's writes beside the record.
+pub(crate) struct Routes {
+    calls: Calls,
+    slices: Slices,
+    watches: kube::Client,
+    place: Place,
+    write: Option<(String, Watch<EndpointSlice>)>,
+    running: Option<JoinHandle<Done>>,
+    not_before: Instant,
+    wanted_readers: (Vec<Target>, Instant),
+    done: Finished,
+}
+
+/// Who and where we are.
+#[derive(Debug, Clone)]
+struct Place {
+    cluster: String,
+    namespace: String,
+    pod: String,
+    pod_uid: String,
+    address: IpAddr,
+    node: String,
+    boot: Boot,
+}
+
+/// What has been written in this term.
+#[derive(Debug, Default)]
+struct Finished {
+    epoch: Epoch,
+    write: bool,
+    readers: Option<Vec<Target>>,
+    labels: BTreeMap<String, (String, Role)>,
+    status: Option<api::PostgresClusterStatus>,
+}
+
+/// A call that ended.
+#[derive(Debug)]
+pub(crate) enum Done {
+    /// `pgwrite` points here.
+    Write(Epoch, anyhow::Result<()>),
+    /// The slices point nowhere.
+    Retracted(anyhow::Result<()>),
+    /// `pgread` leads to these.
+    Readers(Epoch, Vec<Target>, anyhow::Result<()>),
+    /// A pod carries its label.
+    Label(Epoch, String, String, Role, anyhow::Result<()>),
+    /// The status says so.
+    Status(Epoch, Box<api::PostgresClusterStatus>, anyhow::Result<()>),
+}
+
+impl Routes {
+    /// Knows nothing yet.
+    pub(crate) fn new(config: &Config, boot: Boot, calls: Calls, watches: kube::Client) -> Self {
+        let slices = Slices::new(calls.clone(), FieldManager::AGENT);
+        let place = Place {
+            cluster: config.cluster.clone(),
+            namespace: config.namespace.clone(),
+            pod: config.pod_name.clone(),
+            pod_uid: config.pod_uid.clone(),
+            address: config.pod_ip,
+            node: config.node_name.clone(),
+            boot,
+        };
+        let never = Instant::default();
+        Self {
+            calls,
+            slices,
+            watches,
+            place,
+            write: None,
+            running: None,
+            not_before: never,
+            wanted_readers: (Vec::new(), never),
+            done: Finished::default(),
+        }
+    }
+
+    /// Watches the slice of this Service in place of any other.
+    pub(crate) fn watch(&mut self, service: &str) {
+        let name = kubernetes::slices::slice_name(service, Family::of(&self.place.address));
+        if self.write.as_ref().is_none_or(|(watched, _)| *watched != name) {
+            let watch = Watch::named(self.watches.clone(), &self.place.namespace, &name);
+            self.write = Some((name, watch));
+        }
+    }
+
+    /// Where `pgwrite` points, by the watch or by our own last write, whichever is known to be newer.
+    pub(crate) fn route(&self) -> ha::Route {
+        let Some((name, watch)) = &self.write else { return ha::Route::Unknown };
+        match watch.seen().lookup(name) {
+            Lookup::Unknown => ha::Route::Unknown,
+            Lookup::Missing => ha::Route::Elsewhere,
+            Lookup::Known(slice) => {
+                let state = SliceState::of(slice.as_ref().clone());
+                let here = state.points_only_at(&self.place.pod_uid, &[self.place.address])
+                    && state.boot == Some(self.place.boot);
+                match state.epoch {
+                    Some(epoch) if here => ha::Route::Here { epoch },
+                    _ => ha::Route::Elsewhere,
+                }
+            }
+        }
+    }
+
+    /// Resolves when the watched slice changes.
+    pub(crate) async fn changed(&self) {
+        let Some((_, watch)) = &self.write else { return std::future::pending().await };
+        let mut seen = watch.subscribe();
+        seen.mark_unchanged();
+        if seen.changed().await.is_err() {
+            std::future::pending().await
+        }
+    }
+
+    /// Starts the most important call that is due, if none runs.
+    pub(crate) fn turn(
+        &mut self,
+        view: &View,
+        actions: &[ha::Action],
+        wanted: &api::MemberSettings,
+        pods: &BTreeMap<String, PodFacts>,
+        now: Instant,
+    ) {
+        if self.running.is_some() || now < self.not_before {
+            return;
+        }
+        let routes = desired::routes(wanted, &self.place.cluster, &self.place.namespace);
+        for action in actions {
+            match action {
+                ha::Action::Retract => {
+                    let (slices, place) = (self.slices.clone(), self.place.clone());
+                    let epoch = desired::known_epoch(view);
+                    self.done = Finished::default();
+                    self.running = Some(tokio::spawn(async move {
+                        Done::Retracted(retract(&slices, &routes, &place, epoch).await)
+                    }));
+                    return;
+                }
+                ha::Action::Publish { epoch } => {
+                    let (slices, place, epoch) = (self.slices.clone(), self.place.clone(), *epoch);
+                    self.running = Some(tokio::spawn(async move {
+                        let targets = [place.target()];
+                        let written = publish(&slices, &routes.write, &routes.families, epoch, place.boot, &targets);
+                        Done::Write(epoch, written.await)
+                    }));
+                    return;
+                }
+                _ => {}
+            }
+        }
+        if let Some(leading) = Leading::of(view) {
+            self.lead(&leading, view, wanted, pods, routes, now);
+        }
+    }
+
+    /// What a leader whose `pgwrite` is right still has to say.
+    fn lead(
+        &mut self,
+        leading: &Leading<'_>,
+        view: &View,
+        wanted: &api::MemberSettings,
+        pods: &BTreeMap<String, PodFacts>,
+        routes: Desired,
+        now: Instant,
+    ) {
+        let epoch = leading.record.epoch;
+        if self.done.epoch != epoch {
+            self.done = Finished { epoch, ..Finished::default() };
+        }
+        let readers = desired::readers(leading, view, wanted, pods, &self.place.target(), now);
+        if self.wanted_readers.0 != readers {
+            self.wanted_readers = (readers.clone(), now);
+        }
+        let stable = now.since(self.wanted_readers.1) >= DEBOUNCE || self.done.readers.is_none();
+        if stable && self.done.readers.as_ref() != Some(&readers) {
+            let (slices, boot) = (self.slices.clone(), self.place.boot);
+            self.running = Some(tokio::spawn(async move {
+                let written = publish(&slices, &routes.read, &routes.families, epoch, boot, &readers).await;
+                Done::Readers(epoch, readers, written)
+            }));
+            return;
+        }
+        let label = pods.values().find_map(|pod| {
+            let role = if pod.uid == self.place.pod_uid { Role::Master } else { Role::Replica };
+            let said = pod.role == Some(role);
+            let tried = self.done.labels.get(&pod.name) == Some(&(pod.uid.clone(), role));
+            (!said && !tried && !pod.finished).then(|| (pod.name.clone(), pod.uid.clone(), role))
+        });
+        // The own label comes first: people look for the master.
+        let own = pods
+            .get(&self.place.pod)
+            .filter(|pod| pod.uid == self.place.pod_uid && pod.role != Some(Role::Master))
+            .filter(|pod| !self.done.labels.contains_key(&pod.name))
+            .map(|pod| (pod.name.clone(), pod.uid.clone(), Role::Master));
+        if let Some((name, uid, role)) = own.or(label) {
+            let (calls, namespace) = (self.calls.clone(), self.place.namespace.clone());
+            self.running = Some(tokio::spawn(async move {
+                let said = set_role(&calls, &namespace, &name, &uid, Some(role)).await;
+                Done::Label(epoch, name, uid, role, said.map(drop).map_err(Into::into))
+            }));
+            return;
+        }
+        let status = status::of(leading, view, wanted, self.done.status.as_ref());
+        if self.done.status.as_ref() != Some(&status) {
+            let (calls, place, uid) = (self.calls.clone(), self.place.clone(), wanted.cluster.uid.clone());
+            self.running = Some(tokio::spawn(async move {
+                let said = status::apply(&calls, &place.namespace, &place.cluster, &uid, &status).await;
+                Done::Status(epoch, Box::new(status), said)
+            }));
+        }
+    }
+
+    /// Waits for the running call to end; for ever when there is none. May be dropped and called again.
+    pub(crate) async fn ended(&mut self, clock: impl Fn() -> Instant) {
+        let Some(running) = &mut self.running else { return std::future::pending().await };
+        let done = running.await;
+        self.running = None;
+        let (what, outcome) = match done {
+            Ok(done) => self.take(done),
+            Err(error) => ("call", Err(error.into())),
+        };
+        if let Err(error) = outcome {
+            tracing::warn!(what, error = format!("{error:#}"), "could not tell Kubernetes");
+            self.not_before = clock().after(PAUSE);
+        }
+    }
+
+    fn take(&mut self, done: Done) -> (&'static str, anyhow::Result<()>) {
+        match done {
+            Done::Write(epoch, outcome) => {
+                if outcome.is_ok() {
+                    tracing::info!(%epoch, "pgwrite points here");
+                    self.done.write = self.done.epoch == epoch;
+                }
+                ("pgwrite", outcome)
+            }
+            Done::Retracted(outcome) => ("retraction", outcome),
+            Done::Readers(epoch, readers, outcome) => {
+                if outcome.is_ok() && self.done.epoch == epoch {
+                    self.done.readers = Some(readers);
+                }
+                ("pgread", outcome)
+            }
+            Done::Label(epoch, name, uid, role, outcome) => {
+                if outcome.is_ok() && self.done.epoch == epoch {
+                    self.done.labels.insert(name, (uid, role));
+                }
+                ("label", outcome)
+            }
+            Done::Status(epoch, status, outcome) => {
+                if outcome.is_ok() && self.done.epoch == epoch {
+                    self.done.status = Some(*status);
+                }
+                ("status", outcome)
+            }
+        }
+    }
+
+    /// Whether a call is under way.
+    pub(crate) fn busy(&self) -> bool {
+        self.running.is_some()
+    }
+}
+
+impl Place {
+    fn target(&self) -> Target {
+        Target {
+            pod: self.pod.clone(),
+            uid: self.pod_uid.clone(),
+            addresses: vec![self.address],
+            node: self.node.clone(),
+            zone: None,
+        }
+    }
+}
+
+async fn publish(
+    slices: &Slices,
+    route: &kubernetes::slices::Route,
+    families: &[Family],
+    epoch: Epoch,
+    boot: Boot,
+    targets: &[Target],
+) -> anyhow::Result<()> {
+    for family in families {
+        if let Published::Superseded { by } = slices.publish(route, *family, epoch, boot, targets).await? {
+            anyhow::bail!("{} was written by a later leader of epoch {by}", route.service);
+        }
+    }
+    Ok(())
+}
+
+async fn retract(slices: &Slices, routes: &Desired, place: &Place, epoch: Epoch) -> anyhow::Result<()> {
+    for family in &routes.families {
+        let Some(there) = slices.read(&routes.write, *family).await? else { continue };
+        // A successor's address is not ours to take away, whatever epoch it carries.
+        if there.points_only_at(&place.pod_uid, &[place.address]) {
+            slices.retract(&routes.write, *family, there.epoch.unwrap_or(epoch), place.boot).await?;
+        }
+    }
+    Ok(())
+}

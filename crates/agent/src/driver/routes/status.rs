@@ -1,0 +1,86 @@
+//! The leader's part of the resource's status, at transitions only (K19).
+
+use api::{LastFailover, MemberRole, MemberSettings, MemberStatus, PostgresCluster, PostgresClusterStatus};
+use ha::View;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use kube::core::{PartialObjectMeta, PartialObjectMetaExt as _};
+use kubernetes::{Calls, FieldManager};
+
+use super::desired::Leading;
+
+/// What to say. Holds nothing that moves while nothing happens: no position, no lag, no age.
+pub(super) fn of(
+    leading: &Leading<'_>,
+    view: &View,
+    wanted: &MemberSettings,
+    before: Option<&PostgresClusterStatus>,
+) -> PostgresClusterStatus {
+    let number = |n: u64| i64::try_from(n).ok();
+    let members = wanted
+        .members
+        .iter()
+        .map(|(name, plan)| {
+            let own = *name == view.member.name.0;
+            let peer = view.peers.get(&ha::MemberName(name.clone())).map(|peer| &peer.announcement);
+            let timeline = if own { Some(leading.primary.timeline) } else { peer.and_then(|peer| peer.timeline) };
+            let streaming = peer.map(|peer| {
+                let sender = leading.primary.walsenders.get(&peer.member.incarnation);
+                sender.is_some_and(|sender| sender.streaming)
+            });
+            let sealed = if own { Some(view.promise.sealed_below) } else { peer.map(|peer| peer.sealed_below) };
+            MemberStatus {
+                name: name.clone(),
+                pool: Some(plan.pool.clone()),
+                role: Some(if own { MemberRole::Master } else { MemberRole::Replica }),
+                timeline: timeline.map(|timeline| i64::from(timeline.0)),
+                streaming: if own { None } else { streaming },
+                sealed_below: sealed.and_then(|epoch| number(epoch.0)),
+                version: None,
+                pending_restart: None,
+                node: own.then(|| view.node.clone()),
+                zone: None,
+            }
+        })
+        .collect();
+    PostgresClusterStatus {
+        master: Some(view.member.name.0.clone()),
+        epoch: number(leading.record.epoch.0),
+        timeline: Some(i64::from(leading.record.timeline.0)),
+        members,
+        last_failover: before
+            .and_then(|before| before.last_failover.clone())
+            .or_else(|| last_failover(leading, view)),
+        ..PostgresClusterStatus::default()
+    }
+}
+
+/// A term that is not the first has taken over from another.
+fn last_failover(leading: &Leading<'_>, view: &View) -> Option<LastFailover> {
+    (leading.record.epoch.0 > 1).then(|| LastFailover {
+        from: None,
+        to: view.member.name.0.clone(),
+        reason: "elected".to_owned(),
+        at: Time(jiff::Timestamp::now()),
+        duration_ms: None,
+        lost_bytes: None,
+    })
+}
+
+/// Applies it, if the resource still is the one with this UID.
+pub(super) async fn apply(
+    calls: &Calls,
+    namespace: &str,
+    cluster: &str,
+    uid: &str,
+    status: &PostgresClusterStatus,
+) -> anyhow::Result<()> {
+    let metadata = ObjectMeta {
+        name: Some(cluster.to_owned()),
+        namespace: Some(namespace.to_owned()),
+        uid: Some(uid.to_owned()),
+        ..ObjectMeta::default()
+    };
+    let object: PartialObjectMeta<PostgresCluster> = metadata.into_request_partial();
+    calls.apply_status(FieldManager::AGENT_STATUS, &object, status).await?;
+    Ok(())
+}
