@@ -1,0 +1,143 @@
+//! From what was read to what the plan rests on. No client.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use api::{PostgresCluster, names, names::labels};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use kube::ResourceExt as _;
+use kubernetes::{pods::PodFacts, record::RecordRead};
+
+use crate::{
+    build::pod::hash_of,
+    dereference::Observed,
+    plan::{
+        Facts, Member,
+        template::{FAILING_AFTER, UNREADY_AFTER},
+    },
+};
+
+/// Reasons of a waiting container that rarely end by themselves.
+const STUCK: [&str; 9] = [
+    "CrashLoopBackOff",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "ErrImageNeverPull",
+    "ErrImagePull",
+    "ImageInspectError",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "RunContainerError",
+];
+
+/// What the plan rests on.
+pub fn facts(cluster: &PostgresCluster, observed: &Observed, now: Timestamp) -> Facts {
+    let record = match &observed.record {
+        RecordRead::Known(snapshot) => Some(snapshot.record()),
+        _ => None,
+    };
+    let name = cluster.name_any();
+    let electorates = record.map(|record| record.electorates.as_slice()).unwrap_or_default();
+    let names_in = |electorate: &ha::Electorate| {
+        electorate.members.iter().map(|member| member.name.0.clone()).collect::<Vec<_>>()
+    };
+    let current = electorates.last();
+    let replicas = observed
+        .stateful_set
+        .as_ref()
+        .and_then(|set| set.spec.as_ref()?.replicas)
+        .and_then(|replicas| u32::try_from(replicas).ok());
+    Facts {
+        instances: u32::try_from(cluster.spec.instances).unwrap_or(1).max(1),
+        replicas,
+        members: members(cluster, &observed.pods, now),
+        leader: record.and_then(|record| record.leader.as_ref()).map(|leader| leader.name.0.clone()),
+        uninitialised: record.is_some_and(|record| record.phase == ha::Phase::Uninitialised),
+        in_any_electorate: electorates.iter().flat_map(names_in).collect(),
+        in_current_electorate: current.map(names_in).unwrap_or_default().into_iter().collect(),
+        acks: current.map(|electorate| electorate.acks).unwrap_or_default(),
+        when_short: cluster.spec.durability.when_short,
+        cluster: name,
+    }
+}
+
+/// The identity of the data: the record's, else that of the claims, else none.
+pub fn identity(observed: &Observed) -> Option<String> {
+    if let RecordRead::Known(snapshot) = &observed.record {
+        return Some(snapshot.record().cluster_uid.clone());
+    }
+    let of_claim = |claim: &k8s_openapi::api::core::v1::PersistentVolumeClaim| {
+        claim.metadata.labels.as_ref()?.get(labels::CLUSTER_UID).cloned()
+    };
+    observed.claims.iter().find_map(of_claim)
+}
+
+fn members(cluster: &PostgresCluster, pods: &[Pod], now: Timestamp) -> BTreeMap<String, Member> {
+    let reported = cluster.status.as_ref().map(|status| status.members.as_slice()).unwrap_or_default();
+    pods.iter()
+        .filter_map(|pod| {
+            let seen = PodFacts::of(pod)?;
+            let age =
+                pod.metadata.creation_timestamp.as_ref().map_or(Duration::ZERO, |at| {
+                    now.duration_since(at.0).try_into().unwrap_or(Duration::ZERO)
+                });
+            let ready = seen.ready == Some(true) && !seen.finished;
+            let pending = reported
+                .iter()
+                .any(|member| member.name == seen.name && member.pending_restart == Some(true));
+            let member = Member {
+                uid: seen.uid,
+                hash: hash_of(Some(&pod.metadata)).map(str::to_owned),
+                ready,
+                terminating: seen.terminating,
+                failing: (!ready).then(|| failing(pod, age)).flatten(),
+                age,
+                pending_restart: pending,
+            };
+            Some((seen.name, member))
+        })
+        .collect()
+}
+
+/// Why a pod cannot become ready by itself.
+fn failing(pod: &Pod, age: Duration) -> Option<String> {
+    if age < FAILING_AFTER {
+        return None;
+    }
+    let status = pod.status.as_ref()?;
+    let containers = status.init_container_statuses.iter().chain(status.container_statuses.iter()).flatten();
+    if let Some(stuck) = containers.filter_map(stuck).next() {
+        return Some(stuck);
+    }
+    let unscheduled = status
+        .conditions
+        .iter()
+        .flatten()
+        .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False");
+    if let Some(condition) = unscheduled {
+        let message = condition.message.as_deref().unwrap_or_default();
+        return Some(format!("{}: {message}", condition.reason.as_deref().unwrap_or("Unschedulable")));
+    }
+    (age > UNREADY_AFTER).then(|| format!("not ready for {} minutes", age.as_secs() / 60))
+}
+
+fn stuck(container: &ContainerStatus) -> Option<String> {
+    let waiting = container.state.as_ref()?.waiting.as_ref()?;
+    let reason = waiting.reason.as_deref()?;
+    if !STUCK.contains(&reason) {
+        return None;
+    }
+    // The message of a crash loop changes with each back-off; what is told must not.
+    let told = waiting.message.as_deref().filter(|_| reason != "CrashLoopBackOff").unwrap_or_default();
+    let told = told.lines().next().unwrap_or_default();
+    let name = &container.name;
+    Some(if told.is_empty() { format!("{name}: {reason}") } else { format!("{name}: {reason}: {told}") })
+}
+
+/// Names of pods that should exist and are not ready.
+pub fn missing(facts: &Facts) -> Vec<String> {
+    (0..facts.instances)
+        .map(|ordinal| names::pod(&facts.cluster, ordinal))
+        .filter(|pod| !facts.members.get(pod).is_some_and(|member| member.ready && !member.terminating))
+        .collect()
+}
