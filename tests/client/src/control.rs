@@ -1,7 +1,8 @@
 //! The test's hold on a running client: a few lines of HTTP, reached through the API server's pod proxy.
 //!
 //! `/healthz` · `/summary?from=&to=` (microseconds since 1970) · `/stop` (waits for the last attempt) ·
-//! `/check?host=` (verdicts, by way of another host name if given) · `/log` (every line of every journal).
+//! `/check?host=` (verdicts, by way of another host name if given) · `/ask?host=` (who answers there, and is it in
+//! recovery?) · `/log` (every line of every journal).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,6 +24,16 @@ use crate::session::Door;
 const LONGEST_HEAD: usize = 8192;
 /// The longest time for a whole request.
 const REQUEST: Duration = Duration::from_secs(120);
+
+/// What a server says of itself.
+#[derive(Serialize)]
+struct Answer {
+    server: Option<String>,
+    in_recovery: bool,
+    started: String,
+    version: String,
+    work_mem: String,
+}
 
 /// What the server can reach.
 pub(crate) struct Control {
@@ -96,6 +107,7 @@ impl Control {
                 json(&self.summaries(None, None))?
             }
             "/check" => json(&self.check(query.get("host").copied()).await?)?,
+            "/ask" => json(&self.ask(query.get("host").copied()).await?)?,
             "/log" => {
                 let mut all = Vec::new();
                 for journal in &self.journals {
@@ -105,6 +117,22 @@ impl Control {
             }
             _ => return Ok(None),
         }))
+    }
+
+    async fn ask(&self, host: Option<&str>) -> anyhow::Result<Answer> {
+        let through = host.map(|host| self.door.through(host));
+        let session = through.as_ref().unwrap_or(&self.door).open().await?;
+        let sql = "SELECT host(inet_server_addr()), pg_is_in_recovery(), pg_postmaster_start_time()::text, \
+                   current_setting('server_version'), current_setting('work_mem')";
+        let rows = session.run(sql, &[]).await.map_err(|failure| anyhow::anyhow!("{}", failure.text()))?;
+        let row = rows.first().context("no row")?;
+        Ok(Answer {
+            server: row.try_get(0)?,
+            in_recovery: row.try_get(1)?,
+            started: row.try_get(2)?,
+            version: row.try_get(3)?,
+            work_mem: row.try_get(4)?,
+        })
     }
 
     fn summaries(&self, from: Option<u64>, to: Option<u64>) -> Vec<judge::Summary> {

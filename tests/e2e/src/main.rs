@@ -1,3 +1,38 @@
-//! End-to-end tests on a real Kubernetes.
+//! End-to-end tests on a real Kubernetes: faults are made for real, clients are judged by their own log.
+//!
+//! The tests run one after another on one rig; each prints what it measured. They need a cluster with the operator
+//! installed (`cargo xtask test e2e` sees to that). A test that cannot fail is a defect: each scenario's doc comment
+//! names a way to break the product that turns it red.
 
-fn main() {}
+mod client;
+mod cluster;
+mod diagnose;
+mod faults;
+mod judge;
+mod runner;
+mod scenarios;
+mod seen;
+mod wait;
+mod world;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let arguments = runner::Arguments::parse();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: start the runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(runner::run(&arguments)) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! What is broken, how, and how it is mended. Whoever adds a fault adds its recovery.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use api::names::{self, paths};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::AttachParams;
+use tokio::io::AsyncReadExt;
+
+use crate::cluster::Cluster;
+use crate::seen::Member;
+use crate::world::World;
+
+/// Bound of a command inside a container.
+const EXEC: Duration = Duration::from_secs(20);
+
+/// A fault of the master.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// `kill -9` of the postmaster alone.
+    Postmaster,
+    /// SIGKILL to every process of the container at once, PID 1 included (K8).
+    Container,
+    /// The pod deleted, with its whole grace period.
+    Delete,
+    /// The pod deleted with a grace period of 0.
+    DeleteByForce,
+    /// Its node without power.
+    NodePower,
+    /// Its node without network.
+    NodeNetwork,
+}
+
+/// What the rig must be told to mend.
+#[derive(Debug, Default)]
+pub(crate) struct Outstanding {
+    cut: BTreeSet<String>,
+    dark: BTreeSet<String>,
+    api_stopped: bool,
+}
+
+impl Fault {
+    /// Breaks it.
+    pub(crate) async fn make(self, world: &World, cluster: &Cluster, master: &Member) -> Result<()> {
+        let node = master.node.as_deref().context("the master has no node")?;
+        match self {
+            Self::Postmaster => kill_postmaster(world, cluster, &master.name).await,
+            Self::Container => kill_container(world, node, master).await,
+            Self::Delete => cluster.delete_pod(world, &master.name, None).await,
+            Self::DeleteByForce => cluster.delete_pod(world, &master.name, Some(0)).await,
+            Self::NodePower => {
+                world.outstanding.borrow_mut().dark.insert(node.to_owned());
+                world.rig(&["node", "kill", node]).await.map(drop)
+            }
+            Self::NodeNetwork => {
+                world.outstanding.borrow_mut().cut.insert(node.to_owned());
+                world.rig(&["node", "cut", node]).await.map(drop)
+            }
+        }
+    }
+}
+
+/// Freezes the API server.
+pub(crate) async fn stop_api(world: &World) -> Result<()> {
+    world.outstanding.borrow_mut().api_stopped = true;
+    world.rig(&["api", "stop"]).await.map(drop)
+}
+
+/// Mends everything that is broken now.
+pub(crate) async fn mend(world: &World) -> Result<()> {
+    let broken = std::mem::take(&mut *world.outstanding.borrow_mut());
+    if broken.api_stopped {
+        world.rig(&["api", "cont"]).await?;
+    }
+    for node in broken.cut {
+        world.rig(&["node", "heal", &node]).await?;
+    }
+    for node in broken.dark {
+        world.rig(&["node", "start", &node]).await?;
+    }
+    Ok(())
+}
+
+/// Runs a command in a member's PostgreSQL container and returns its standard output.
+pub(crate) async fn exec(world: &World, namespace: &str, pod: &str, command: &[&str]) -> Result<String> {
+    let run = async {
+        let parameters = AttachParams::default().container(names::CONTAINER).stdout(true).stderr(true);
+        let mut process = world.api::<Pod>(namespace).exec(pod, command.iter().copied(), &parameters).await?;
+        let (mut out, mut err) = (String::new(), String::new());
+        let (stdout, stderr) = (process.stdout(), process.stderr());
+        let status = process.take_status();
+        let read_out = async {
+            match stdout {
+                Some(mut stream) => stream.read_to_string(&mut out).await,
+                None => Ok(0),
+            }
+        };
+        let read_err = async {
+            match stderr {
+                Some(mut stream) => stream.read_to_string(&mut err).await,
+                None => Ok(0),
+            }
+        };
+        tokio::try_join!(read_out, read_err)?;
+        if let Some(status) = status
+            && let Some(status) = status.await
+        {
+            ensure!(
+                status.status.as_deref() == Some("Success"),
+                "{}: {}",
+                status.message.unwrap_or_default(),
+                err.trim()
+            );
+        }
+        Ok(out)
+    };
+    tokio::time::timeout(EXEC, run)
+        .await
+        .with_context(|| format!("{command:?} in {pod}: longer than {EXEC:?}"))?
+        .with_context(|| format!("{command:?} in {pod}"))
+}
+
+async fn kill_postmaster(world: &World, cluster: &Cluster, pod: &str) -> Result<()> {
+    let script = format!("kill -9 \"$(head -n 1 {}/postmaster.pid)\"", paths::PGDATA);
+    exec(world, &cluster.namespace, pod, &["sh", "-c", &script]).await.map(drop)
+}
+
+/// Names every process by its control group, then kills them with one signal each in one go, PID 1 first.
+async fn kill_container(world: &World, node: &str, member: &Member) -> Result<()> {
+    let id = member.container.as_deref().and_then(|id| id.rsplit('/').next()).context("no container")?;
+    ensure!(
+        id.len() >= 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        "{id} is not a container's id"
+    );
+    let script = format!(
+        "pids=$(grep -l {id} /proc/[0-9]*/cgroup | cut -d/ -f3); test -n \"$pids\" && kill -9 $pids && echo $pids"
+    );
+    let killed = world.rig(&["shell", node, "sh", "-c", &script]).await?;
+    ensure!(killed.split_whitespace().count() > 2, "killed only [{}]", killed.trim());
+    Ok(())
+}

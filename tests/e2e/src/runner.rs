@@ -1,0 +1,110 @@
+//! Runs scenarios one after another, mends what they broke, and says how it went.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use clap::Parser;
+
+use crate::scenarios::{SCENARIOS, Scenario};
+use crate::world::World;
+use crate::{diagnose, faults};
+
+/// No scenario may take longer, whatever it waits for.
+const LIMIT: Duration = Duration::from_secs(900);
+
+/// End-to-end tests on a real Kubernetes.
+#[derive(Parser)]
+#[command(name = "matriarch-e2e")]
+pub(crate) struct Arguments {
+    /// Only scenarios whose name contains one of these.
+    names: Vec<String>,
+    /// Says which there are.
+    #[arg(long)]
+    list: bool,
+    /// Those too that take too long for CI.
+    #[arg(long)]
+    all: bool,
+    /// The cluster; the rig's when left out.
+    #[arg(long, env = "KUBECONFIG")]
+    kubeconfig: Option<PathBuf>,
+    /// Image of the test client.
+    #[arg(long, env = "MATRIARCH_CLIENT_IMAGE", default_value = "rig.test/matriarch-client:dev")]
+    client_image: String,
+    /// Leaves the namespaces of failed scenarios as they are, and stops at the first failure.
+    #[arg(long)]
+    keep: bool,
+}
+
+/// Runs what was asked for.
+pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode> {
+    if arguments.list {
+        for scenario in SCENARIOS {
+            println!("{:<20} {}", scenario.name, scenario.about);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let chosen: Vec<&Scenario> = SCENARIOS.iter().filter(|scenario| is_chosen(arguments, scenario)).collect();
+    if chosen.is_empty() {
+        bail!("no scenario is called {:?}; --list shows them", arguments.names);
+    }
+    let world = World::open(arguments.kubeconfig.as_ref(), arguments.client_image.clone()).await?;
+    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
+    for scenario in chosen {
+        if scenario.needs_rig && !world.has_rig() {
+            println!("SKIP  {:<20} needs the rig", scenario.name);
+            skipped += 1;
+            continue;
+        }
+        println!("RUN   {:<20} {}", scenario.name, scenario.about);
+        let start = Instant::now();
+        let outcome = match tokio::time::timeout(LIMIT, (scenario.run)(&world)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(anyhow::anyhow!("not finished within {LIMIT:?}")),
+        };
+        let seconds = start.elapsed().as_secs_f64();
+        match outcome {
+            Ok(()) => {
+                println!("OK    {:<20} {seconds:.1} s", scenario.name);
+                passed += 1;
+                faults::mend(&world).await?;
+            }
+            Err(error) => {
+                println!("FAIL  {:<20} {seconds:.1} s: {error:#}", scenario.name);
+                failed += 1;
+                // The API server first, or nothing can be shown.
+                if let Err(error) = faults::mend(&world).await {
+                    println!("      and mending failed: {error:#}");
+                }
+                diagnose::dump(&world).await;
+                if arguments.keep {
+                    break;
+                }
+                if let Err(error) = world.discard_shared().await {
+                    println!("      and removing the shared cluster failed: {error:#}");
+                }
+            }
+        }
+    }
+    if !(arguments.keep && failed > 0) {
+        for namespace in world.namespaces() {
+            if let Err(error) = world.remove_namespace(&namespace).await {
+                println!("      removing {namespace}: {error:#}");
+            }
+        }
+    }
+    if skipped > 0 {
+        println!("{passed} passed, {failed} failed, {skipped} skipped");
+    } else {
+        println!("{passed} passed, {failed} failed");
+    }
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn is_chosen(arguments: &Arguments, scenario: &Scenario) -> bool {
+    if arguments.names.is_empty() {
+        return arguments.all || scenario.in_ci;
+    }
+    arguments.names.iter().any(|name| scenario.name.contains(name.as_str()))
+}

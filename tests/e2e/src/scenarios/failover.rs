@@ -1,0 +1,145 @@
+//! The master fails in each way; clients judge, and everything agrees again without a human.
+//!
+//! Turned red by: acknowledging with an empty `synchronous_standby_names`, promoting a follower that is behind, leaving
+//! the old master in `pgwrite`, a follower that needs help to come back.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::client::{Client, Wish, gaps, list};
+use crate::cluster::{Cluster, FORM, HEAL, tell};
+use crate::faults::{self, Fault};
+use crate::judge;
+use crate::seen::Seen;
+use crate::wait;
+use crate::world::{World, now};
+
+/// A gap beyond this is a hang, not a slow machine.
+pub(crate) const HANG: Duration = Duration::from_secs(60);
+
+impl Fault {
+    /// What the gap should be.
+    fn target(self) -> Duration {
+        match self {
+            Self::NodePower | Self::NodeNetwork => Duration::from_secs(6),
+            Self::Postmaster | Self::Delete | Self::DeleteByForce | Self::Container => Duration::from_secs(3),
+        }
+    }
+}
+
+/// One fault of the shared cluster's master.
+pub(crate) async fn fault(world: &World, fault: Fault) -> Result<()> {
+    let cluster = world.shared().await?;
+    under_load(world, &cluster, fault).await
+}
+
+/// Breaks the master while clients write; mends; judges.
+pub(crate) async fn under_load(world: &World, cluster: &Cluster, fault: Fault) -> Result<()> {
+    let before = cluster.whole(world, 3, FORM).await?;
+    let client = bystander(world, cluster, &before).await?;
+    let since = now();
+    fault.make(world, cluster, before.master()?).await?;
+    let logs = client.resumed(world, since).await?;
+    let (text, longest) = gaps(&logs);
+    world.say(format!("gap: {text}"));
+    tell(world, "longest gap", longest, fault.target(), HANG)?;
+    faults::mend(world).await?;
+    let after = judge::one_master(world, cluster, &client, 3, HEAL).await?;
+    world.say(changed(&before, &after));
+    client.finish(world, cluster).await?;
+    Ok(())
+}
+
+/// K8: three times in a row, each before the last one's traces are gone. A restart back-off of the kubelet would show as
+/// a member that does not come back.
+pub(crate) async fn container_three_times(world: &World) -> Result<()> {
+    let cluster = world.shared().await?;
+    let before = cluster.whole(world, 3, FORM).await?;
+    let client = Client::start(world, &cluster, &Wish::default()).await?;
+    for round in 1..=3 {
+        let seen = cluster.agreed(world, HEAL).await?;
+        let master = seen.master()?;
+        let since = now();
+        Fault::Container.make(world, &cluster, master).await?;
+        let logs = client.resumed(world, since).await?;
+        let (text, longest) = gaps(&logs);
+        world.say(format!("round {round}, {}: gap {text}", master.name));
+        tell(world, "longest gap", longest, Fault::Container.target(), HANG)?;
+    }
+    let after = judge::one_master(world, &cluster, &client, 3, HEAL).await?;
+    world.say(changed(&before, &after));
+    client.finish(world, &cluster).await?;
+    Ok(())
+}
+
+/// The master's node cut off while a session on it is kept open.
+///
+/// Turned red by: a master that goes on acknowledging alone, or one that shrinks its electorate without the record.
+pub(crate) async fn isolated(world: &World) -> Result<()> {
+    let cluster = world.shared().await?;
+    let before = cluster.whole(world, 3, FORM).await?;
+    let master = before.master()?.clone();
+    let client = bystander(world, &cluster, &before).await?;
+    let inside = Wish {
+        node: master.node.clone(),
+        host: Some(cluster.member_host(&master.name)),
+        only_kept: true,
+        ..Wish::default()
+    };
+    let inside = Client::start(world, &cluster, &inside).await?;
+
+    let since = now();
+    Fault::NodeNetwork.make(world, &cluster, &master).await?;
+    let cut = now();
+    let logs = client.resumed(world, since).await?;
+    let (text, longest) = gaps(&logs);
+    world.say(format!("gap: {text}"));
+    tell(world, "longest gap", longest, Fault::NodeNetwork.target(), HANG)?;
+    let during = cluster.agreed(world, HEAL).await?;
+    ensure!(during.leader() != Some(&master.name), "the cut-off member still leads: {during}");
+    let healing = now();
+    faults::mend(world).await?;
+
+    let after = judge::one_master(world, &cluster, &client, 3, HEAL).await?;
+    world.say(changed(&before, &after));
+    ensure!(after.leader() != Some(&master.name), "the cut-off member leads again: {after}");
+    let alone = inside.between(world, cut, healing).await?;
+    let acknowledged: u64 = alone.iter().map(|log| log.ok_begun).sum();
+    ensure!(acknowledged == 0, "the isolated master acknowledged {acknowledged} writes: {}", list(&alone));
+    world.say("the session on the cut-off node got no acknowledgement");
+    inside.finish(world, &cluster).await?;
+    client.finish(world, &cluster).await?;
+    Ok(())
+}
+
+/// A client on a node that will not be broken, and not beside the master.
+pub(crate) async fn bystander(world: &World, cluster: &Cluster, seen: &Seen) -> Result<Client> {
+    let node = seen.master()?.node.as_deref().context("the master has no node")?;
+    let node = world.node_besides(&[node]).await?;
+    Client::start(world, cluster, &Wish { node: Some(node), ..Wish::default() }).await
+}
+
+fn changed(before: &Seen, after: &Seen) -> String {
+    let epoch = |seen: &Seen| seen.record.as_ref().map_or(0, |record| record.epoch.0);
+    let name = |seen: &Seen| seen.leader().unwrap_or("nobody").to_owned();
+    format!("{} (epoch {}) → {} (epoch {})", name(before), epoch(before), name(after), epoch(after))
+}
+
+/// Makes this member the master by deleting whoever leads, gracefully, a bounded number of times.
+pub(crate) async fn lead(world: &World, cluster: &Cluster, wanted: &str) -> Result<Seen> {
+    for _ in 0..8 {
+        let seen = cluster.whole(world, 3, HEAL).await?;
+        let master = seen.master()?.name.clone();
+        if master == wanted {
+            return Ok(seen);
+        }
+        cluster.delete_pod(world, &master, None).await?;
+        wait::until("another master", HEAL, async || {
+            let seen = cluster.look(world).await?;
+            wait::when(seen.leader() != Some(&master) && seen.disagreement().is_none(), || seen.to_string())
+        })
+        .await?;
+    }
+    anyhow::bail!("{wanted} did not become the master in eight hand-overs")
+}
