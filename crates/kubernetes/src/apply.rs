@@ -20,6 +20,9 @@ impl FieldManager {
     /// What agents write by compare-and-swap or patch: record, slices, labels.
     pub const AGENT: Self = Self("matriarch.dev/agent");
 
+    /// Whoever takes part in a leader election.
+    pub const ELECTION: Self = Self("matriarch.dev/election");
+
     /// The name as the API server sees it.
     pub const fn as_str(self) -> &'static str {
         self.0

@@ -14,7 +14,7 @@ pub mod conditions;
 pub mod delete;
 pub mod events;
 pub mod labels;
-// pub mod leader_election;
+pub mod leader_election;
 pub mod pods;
 pub mod record;
 pub mod slices;

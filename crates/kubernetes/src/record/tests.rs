@@ -3,7 +3,7 @@ use crate::{
     Calls,
     mock::{Answer, Log, Store, api_server},
 };
-use ha::{Boot, Epoch, Incarnation, LeaderId, MemberName, Phase, Record, Timeline};
+use ha::{Epoch, LeaderId, Phase, Record, Timeline};
 use std::{collections::BTreeMap, time::Duration};
 
 const PATH: &str = "/apis/coordination.k8s.io/v1/namespaces/shop/leases/pg";
@@ -27,17 +27,15 @@ async fn made(records: &RecordStore) -> Snapshot {
 }
 
 fn led_by(name: &str, on: &Record) -> Record {
+    let leader: LeaderId = serde_json::from_value(serde_json::json!({
+        "name": name, "podUid": "pod-uid", "boot": "01", "incarnation": "02", "node": "node-a",
+    }))
+    .unwrap();
     Record {
         phase: Phase::Running,
         epoch: on.epoch.next(),
         timeline: Timeline(1),
-        leader: Some(LeaderId {
-            name: MemberName(name.into()),
-            pod_uid: "pod-uid".into(),
-            boot: Boot(1),
-            incarnation: Incarnation(2),
-            node: "node-a".into(),
-        }),
+        leader: Some(leader),
         ..on.clone()
     }
 }
