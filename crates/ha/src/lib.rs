@@ -11,6 +11,7 @@
 pub mod announcement;
 pub mod decide;
 pub mod decision;
+pub mod election;
 pub mod electorate;
 pub mod memory;
 pub mod promise;
