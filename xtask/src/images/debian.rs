@@ -24,13 +24,12 @@ pub(crate) const MAJORS: [Postgres; 3] = [
 ];
 
 /// Documentation and translations that nobody reads inside a container.
-const LEFT_OUT: [&str; 7] = [
+const LEFT_OUT: [&str; 6] = [
     "/usr/share/doc/*",
     "/usr/share/info/*",
     "/usr/share/lintian/*",
     "/usr/share/locale/*",
     "/usr/share/man/*",
-    "/usr/share/postgresql/*/man/*",
     "/usr/share/bug/*",
 ];
 
@@ -74,6 +73,8 @@ impl Postgres {
         let mut arguments = vec![
             "--variant=minbase".to_owned(),
             format!("--include=postgresql-{major},postgresql-client-{major},ca-certificates"),
+            // A mirror that lags behind still has signed packages; sid's list is valid for a week only.
+            "--aptopt=Acquire::Check-Valid-Until \"false\"".to_owned(),
             // The cluster that Debian would create has no place in an image.
             "--essential-hook=mkdir -p \"$1\"/etc/postgresql-common".to_owned(),
             "--essential-hook=echo 'create_main_cluster = false' > \"$1\"/etc/postgresql-common/createcluster.conf"
