@@ -11,11 +11,13 @@ mod context;
 mod files;
 mod lane;
 mod members;
+mod parameters;
 mod postgres_probe;
 mod promise;
 mod record;
 mod routes;
 mod tracked;
+mod upkeep;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,7 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use ha::{Action, Announcement, Decision, Instant, Memory, Postgres, RecordView, View};
+use ha::{Action, Announcement, Decision, Instant, Memory, Phase, Postgres, Record, RecordView, View};
 use k8s_openapi::api::coordination::v1::Lease;
 use kubernetes::Calls;
 use kubernetes::client::{Clients, Origin};
@@ -42,9 +44,11 @@ use crate::supervised::{Postmaster, PostmasterState};
 use context::Context;
 use lane::{Ended, Lane};
 use members::Members;
+use parameters::Parameters;
 use postgres_probe::{Look, Probe};
 use record::{Keeper, Outcome};
 use routes::Routes;
+use upkeep::Due;
 use view::Surroundings;
 
 /// The longest time between two turns.
@@ -79,6 +83,8 @@ struct Driver {
     probe: Probe,
     swap: Option<JoinHandle<Outcome>>,
     renewed_at: Instant,
+    slots_at: Instant,
+    keeping: Option<JoinHandle<()>>,
     stopped_since: Option<Instant>,
     said: Option<(Vec<&'static str>, String)>,
     news: News,
@@ -103,6 +109,7 @@ impl Driver {
         let files = files::Files::start(&config, clients.watches.clone(), channel.clone()).await?;
         let members = Members::new(clients.watches.clone(), &config.namespace, channel.clone());
         let routes = Routes::new(&config, postmaster.boot(), calls, clients.watches);
+        let parameters = Parameters::load(config.places.state().join("kept").join("parameters.json"));
         let context = Arc::new(Context {
             config,
             layout,
@@ -113,6 +120,9 @@ impl Driver {
             postmaster,
             channel,
             look: Notify::new(),
+            parameters,
+            passwords: std::sync::Mutex::default(),
+            catch_up: std::sync::Mutex::default(),
             programs: std::sync::Mutex::default(),
             acts: context::Acts::default(),
         });
@@ -139,6 +149,8 @@ impl Driver {
             probe,
             swap: None,
             renewed_at: Instant::default(),
+            slots_at: Instant::default(),
+            keeping: None,
             stopped_since: None,
             said: None,
             news,
@@ -198,6 +210,8 @@ impl Driver {
         self.routes.turn(&view, &decision.actions, &wanted, &self.members.facts(), now);
         let wake_at = decision.wake_at;
         self.act(decision.actions, now);
+        self.keep_up(&view, now);
+        self.keep_record(&view);
         self.renew(&view, now);
         let finished = terminating && self.is_finished(&view, now);
         Some(Turned { wake_at, finished })
@@ -233,6 +247,41 @@ impl Driver {
         }
         let context = Arc::clone(&self.context);
         self.lane.offer(on_postgres, now, move |actions| async move { act::run(&context, actions).await });
+    }
+
+    /// What is due besides the protocol, when nothing of the protocol runs.
+    fn keep_up(&mut self, view: &View, now: Instant) {
+        if self.lane.current().is_some() {
+            return;
+        }
+        let Some(due) = upkeep::due(&self.context, view, self.slots_at, now) else { return };
+        let context = Arc::clone(&self.context);
+        let started = self.lane.upkeep(due.name(), now, async move { upkeep::run(&context, due).await });
+        if started && due == Due::Slots {
+            self.slots_at = now;
+        }
+    }
+
+    /// The last record that was seen is kept beside the promise: a lost one is rebuilt from these (§2).
+    fn keep_record(&mut self, view: &View) {
+        let RecordView::Known { record, .. } = &view.record else { return };
+        let kept = view.promise.last_record.as_ref();
+        let newer = kept.is_none_or(|kept| kept.epoch <= record.epoch && kept != record.as_ref());
+        let idle = self.keeping.as_ref().is_none_or(JoinHandle::is_finished);
+        if newer && idle && record.phase == Phase::Running {
+            let (promise, record) = (self.context.promise.clone(), Record::clone(record));
+            self.keeping = Some(tokio::spawn(async move {
+                let kept = promise.update(move |promise| {
+                    // A winner's own record may have been kept meanwhile.
+                    if promise.last_record.as_ref().is_none_or(|kept| kept.epoch <= record.epoch) {
+                        promise.last_record = Some(record);
+                    }
+                });
+                if let Err(error) = kept.await {
+                    tracing::warn!(error = format!("{error:#}"), "the record could not be kept");
+                }
+            }));
+        }
     }
 
     /// The record is read seldom while all is well, and often when this member leads or something is uncertain.

@@ -54,6 +54,21 @@ async fn one(context: &Context, action: Action) -> anyhow::Result<()> {
     }
 }
 
+/// Finds the end of the log of a standby that streams from nobody.
+pub(crate) async fn end_of_log(context: &Context) -> anyhow::Result<()> {
+    seal::find_end(context).await.map(drop)
+}
+
+/// Corrects roles and passwords after a Secret has changed.
+pub(crate) async fn provision_again(context: &Context) -> anyhow::Result<()> {
+    provision::provision(context).await
+}
+
+/// A clean stop; the next decisions start it again in the role that the record says.
+pub(crate) async fn restart(context: &Context) -> anyhow::Result<()> {
+    stop::stop(context, ha::StopMode::Fast).await
+}
+
 /// A fresh read of the record that still says what the won swap said: we lead, in this very life, in that epoch and on
 /// that timeline. A later change of ours (a wider electorate, a renewal) does not matter.
 async fn still_won(context: &Context, fence: &FenceToken) -> anyhow::Result<Record> {

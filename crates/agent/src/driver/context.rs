@@ -10,12 +10,13 @@ use api::MemberSettings;
 use ha::{Incarnation, Instant, MemberId, Names, Upstream};
 use postgres::Layout;
 use postgres::binaries::{Binaries, Major};
-use postgres::settings::{Access, Hba, HbaLine, Protocol, Settings, UserParameters};
+use postgres::settings::{Access, Hba, HbaLine, Protocol, Settings};
 use tokio::sync::Notify;
 
 use crate::clock;
 use crate::config::Config;
-use crate::driver::files::Files;
+use crate::driver::files::{Credentials, Files};
+use crate::driver::parameters::{Parameters, parse};
 use crate::driver::promise::Store;
 use crate::driver::record::Keeper;
 use crate::driver::tracked::Tracked;
@@ -42,6 +43,12 @@ pub(crate) struct Context {
     pub(crate) channel: Channel,
     /// Asks the probe to look at once.
     pub(crate) look: Notify,
+    /// The user's part of the configuration.
+    pub(crate) parameters: Parameters,
+    /// The passwords that this run of Postgres was given.
+    pub(crate) passwords: Mutex<Option<(Credentials, Credentials)>>,
+    /// After a rewind: whom the next start streams from, since it needs more than it has to become consistent.
+    pub(crate) catch_up: Mutex<Option<Upstream>>,
     /// The programs, once found.
     pub(crate) programs: Mutex<Option<Binaries>>,
     /// Acts that began and ended, and when the last one ended.
@@ -68,6 +75,11 @@ impl Drop for Acting<'_> {
 }
 
 impl Context {
+    /// The passwords that were put in.
+    pub(crate) fn provisioned_with(&self) -> Option<(Credentials, Credentials)> {
+        self.passwords.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// To be held while an act runs.
     pub(crate) fn acting(&self) -> Acting<'_> {
         self.acts.began.fetch_add(1, Ordering::AcqRel);
@@ -156,10 +168,8 @@ impl Context {
     ) -> anyhow::Result<Settings> {
         let wanted = self.settings()?;
         let promise = self.promise.get();
-        let user = UserParameters::new(
-            wanted.postgres.parameters.clone(),
-            wanted.postgres.shared_preload_libraries.iter().cloned(),
-        )?;
+        let usable = self.parameters.usable(&wanted.postgres);
+        let user = parse(&usable)?;
         let mut protocol =
             Protocol::new(self.binaries()?.major(), self.layout.clone(), promise.incarnation, self.config.cluster.clone());
         protocol.tls = Some(self.files.server_tls());
@@ -169,7 +179,7 @@ impl Context {
         let mut hba = Hba::closed().with_access(access);
         api::names::REPLICATION_COMMON_NAME.clone_into(&mut hba.member_common_name);
         hba.members = self.members();
-        hba.user_lines = wanted.postgres.hba.iter().map(|line| HbaLine::new(line)).collect::<Result<_, _>>()?;
+        hba.user_lines = usable.hba.iter().map(|line| HbaLine::new(line)).collect::<Result<_, _>>()?;
         Ok(Settings { user, protocol, hba })
     }
 }

@@ -53,11 +53,6 @@ impl State {
             _ => None,
         }
     }
-
-    /// By whom and when it was renewed, on the writer's wall clock.
-    pub(crate) fn snapshot(&self) -> Option<&Snapshot> {
-        self.snapshot.as_ref()
-    }
 }
 
 /// What became of a swap.

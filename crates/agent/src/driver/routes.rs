@@ -132,16 +132,6 @@ impl Routes {
         }
     }
 
-    /// Resolves when the watched slice changes.
-    pub(crate) async fn changed(&self) {
-        let Some((_, watch)) = &self.write else { return std::future::pending().await };
-        let mut seen = watch.subscribe();
-        seen.mark_unchanged();
-        if seen.changed().await.is_err() {
-            std::future::pending().await
-        }
-    }
-
     /// Starts the most important call that is due, if none runs.
     pub(crate) fn turn(
         &mut self,

@@ -21,25 +21,8 @@ const POLL: Duration = Duration::from_millis(20);
 
 /// Follows `upstream`.
 pub(super) async fn follow(context: &Context, upstream: &Upstream) -> anyhow::Result<()> {
-    let record = recorded(context, upstream)?;
-    let promise = context.promise.get();
-    ensure!(promise.sealed_below <= upstream.epoch, "sealed below {}", promise.sealed_below);
-    ensure!(!promise.rewinding, "a rewind of this directory did not end");
     super::start::uproot(context).await?;
-    let epoch = upstream.epoch;
-    context
-        .promise
-        .update(move |promise| {
-            promise.last_epoch = promise.last_epoch.max(epoch);
-            promise.last_timeline = record.timeline;
-            promise.last_record = Some(record);
-        })
-        .await?;
-    // From here on it may stream.
-    context.tracked.set(|facts| {
-        facts.upstream = Some(upstream.clone());
-        facts.end = None;
-    });
+    promise(context, upstream).await?;
     let names = context.tracked.get().names;
     let settings = context.configuration(Some(upstream), &names, Access::Open)?;
     match Session::open(&context.layout, BOUND).await {
@@ -52,6 +35,28 @@ pub(super) async fn follow(context: &Context, upstream: &Upstream) -> anyhow::Re
         }
     }
     attached(context, upstream).await
+}
+
+/// Checks that this upstream may be followed, and promises it durably. From here on the server may stream.
+pub(super) async fn promise(context: &Context, upstream: &Upstream) -> anyhow::Result<()> {
+    let record = recorded(context, upstream)?;
+    let promise = context.promise.get();
+    ensure!(promise.sealed_below <= upstream.epoch, "sealed below {}", promise.sealed_below);
+    ensure!(!promise.rewinding, "a rewind of this directory did not end");
+    let epoch = upstream.epoch;
+    context
+        .promise
+        .update(move |promise| {
+            promise.last_epoch = promise.last_epoch.max(epoch);
+            promise.last_timeline = record.timeline;
+            promise.last_record = Some(record);
+        })
+        .await?;
+    context.tracked.set(|facts| {
+        facts.upstream = Some(upstream.clone());
+        facts.end = None;
+    });
+    Ok(())
 }
 
 /// The record still names this leader in this epoch, and the leader speaks in the life that was checked.

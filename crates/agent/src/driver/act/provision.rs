@@ -3,6 +3,7 @@
 //! Passwords come from Secrets and reach PostgreSQL only as SCRAM verifiers. What is written while the gate is closed
 //! counts as part of the first record: the quorum flushes it before anybody sees it (I13).
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -27,6 +28,7 @@ pub(super) async fn provision(context: &Context) -> anyhow::Result<()> {
     ensure_superuser_password(&session, &superuser.password).await?;
     let application = Application { owner: init.owner.clone(), database: init.database.clone() };
     ensure_application(&session, &application, &app.password).await?;
+    *context.passwords.lock().unwrap_or_else(PoisonError::into_inner) = Some((superuser, app));
     let flushed = flush_position(&session).await?;
     context.tracked.set(|facts| {
         facts.provisioned = true;

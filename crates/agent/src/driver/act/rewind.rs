@@ -3,6 +3,7 @@
 //! Must never begin before the leader's epoch is committed and its control file shows its timeline (I12, P22), and
 //! never leave a touched directory without a durable mark: such a directory is not started (§4 step 10).
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use anyhow::ensure;
@@ -39,5 +40,6 @@ pub(super) async fn rewind(context: &Context, from: &Upstream) -> anyhow::Result
     // Whoever starts it now starts a standby, whatever the source's directory said.
     postgres::follow::make_standby(&context.layout).await?;
     context.promise.update(|promise| promise.rewinding = false).await?;
+    *context.catch_up.lock().unwrap_or_else(PoisonError::into_inner) = Some(from.clone());
     Ok(())
 }

@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
-use ha::Epoch;
+use anyhow::ensure;
+use ha::{Epoch, Position};
 use postgres::Session;
 use postgres::command::controldata;
 use postgres::command::waldump::WalReader;
@@ -29,29 +29,36 @@ pub(super) async fn seal(context: &Context, below: Epoch) -> anyhow::Result<()> 
         promise(context, below).await?;
         return Ok(());
     }
-    let session = match stop(context).await {
-        Ok(session) => session,
+    match stop(context).await {
+        Ok(()) => {}
         Err(error) => {
             tracing::warn!(error = format!("{error:#}"), "the stream does not stop: PostgreSQL is stopped instead");
             context.postmaster.kill_all().await?;
             promise(context, below).await?;
             super::start::standby(context).await?;
-            Session::open(&context.layout, BOUND).await.context("not consistent yet")?
         }
-    };
+    }
     context.tracked.set(|facts| facts.upstream = None);
     promise(context, below).await?;
+    let end = find_end(context).await?;
+    tracing::info!(%below, %end, "sealed");
+    Ok(())
+}
+
+/// Finds the end of the local log of a standby that streams from nobody.
+pub(super) async fn find_end(context: &Context) -> anyhow::Result<Position> {
+    ensure!(context.tracked.get().upstream.is_none(), "it streams");
+    let session = Session::open(&context.layout, BOUND).await?;
     let binaries = context.binaries()?;
     let data = context.layout.data();
     let control = controldata::read(&binaries, &data, CONTROL).await?;
     let reader = WalReader::new(&binaries, &data, control.segment);
     let end = end_of_wal(&context.layout, &session, &reader, &context.config.cluster, END).await?;
     context.tracked.set(|facts| facts.end = Some(end));
-    tracing::info!(%below, %end, "sealed");
-    Ok(())
+    Ok(end)
 }
 
-async fn stop(context: &Context) -> anyhow::Result<Session> {
+async fn stop(context: &Context) -> anyhow::Result<()> {
     let session = Session::open(&context.layout, BOUND).await?;
     let names = context.tracked.get().names;
     let settings = context.configuration(None, &names, Access::Open)?;
@@ -59,7 +66,7 @@ async fn stop(context: &Context) -> anyhow::Result<Session> {
         Err(SealError::NotInRecovery) => anyhow::bail!("a running master is stopped, not sealed"),
         other => other?,
     }
-    Ok(session)
+    Ok(())
 }
 
 async fn promise(context: &Context, below: Epoch) -> anyhow::Result<()> {

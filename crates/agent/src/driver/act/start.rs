@@ -5,6 +5,7 @@
 //! shows the recorded timeline (§4, "Every start as master"; P24).
 
 use std::ffi::OsString;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
@@ -28,15 +29,25 @@ const WATCH_STANDBY: Duration = Duration::from_secs(3);
 const WATCH_PRIMARY: Duration = Duration::from_secs(24 * 3600);
 const POLL: Duration = Duration::from_millis(25);
 
-/// Starts with `standby.signal`, streaming from nobody.
+/// Starts with `standby.signal`, streaming from nobody; after a rewind from the leader that it was rewound to, without
+/// which it would never become consistent.
 pub(super) async fn standby(context: &Context) -> anyhow::Result<()> {
     let (binaries, control) = startable(context).await?;
     uproot(context).await?;
     make_standby(&context.layout).await?;
     context.tracked.forget();
+    let catch_up = context.catch_up.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(upstream) = &catch_up
+        && let Err(error) = super::follow::promise(context, upstream).await
+    {
+        tracing::info!(error = format!("{error:#}"), "starting without the leader that this was rewound to");
+    }
+    context.tracked.set(|facts| {
+        facts.gate = Gate::Open;
+        facts.names = Names::Placeholder;
+    });
     configure(context, &control, &Names::Placeholder, Access::Open).await?;
     launch(context, &binaries).await?;
-    context.tracked.set(|facts| facts.gate = Gate::Open);
     watch(context, WATCH_STANDBY).await?;
     Ok(())
 }
@@ -102,7 +113,13 @@ async fn configure(
     names: &Names,
     access: Access,
 ) -> anyhow::Result<()> {
-    let mut settings = context.configuration(None, names, access)?;
+    let wanted = context.settings()?.postgres.clone();
+    let binaries = context.binaries()?;
+    if let Err(error) = context.parameters.consider(&wanted, &binaries, &context.layout).await {
+        tracing::warn!(error = format!("{error:#}"), "the parameters could not be judged");
+    }
+    let upstream = context.tracked.get().upstream;
+    let mut settings = context.configuration(upstream.as_ref(), names, access)?;
     settings.protocol.floors = floors(control, &settings.user.effective());
     let lowest = settings.protocol.floors.clone();
     context.tracked.set(|facts| facts.floors = lowest);

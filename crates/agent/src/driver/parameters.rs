@@ -1,0 +1,118 @@
+//! The user's part of PostgreSQL's configuration: which version of it is used.
+//!
+//! Decides between the newest wish and the last one that PostgreSQL took. Must never let a wish that it refuses reach a
+//! running server, nor keep a server from starting: the last good one stays, and the refusal is told (api.md, "Bad
+//! input"). Undoing the edit heals.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use api::settings::PostgresSettings;
+use postgres::parameters::validate;
+use postgres::settings::{HbaLine, UserParameters};
+use postgres::{Binaries, Layout};
+
+/// `postgres -C` reads files and ends.
+const VALIDATE: Duration = Duration::from_secs(10);
+
+/// What became of the user's wishes.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct State {
+    /// The last wishes that PostgreSQL took.
+    pub(crate) accepted: Option<PostgresSettings>,
+    /// The last ones that it did not take, and its words.
+    pub(crate) refused: Option<(PostgresSettings, Vec<String>)>,
+    /// What waits for a restart.
+    pub(crate) pending_restart: BTreeSet<String>,
+    /// What the running server was last given: its run, the wishes, the certificates.
+    pub(crate) given: Option<(u64, PostgresSettings, u64)>,
+}
+
+/// The state, kept beside PGDATA as far as it must outlive the process.
+#[derive(Debug)]
+pub(crate) struct Parameters {
+    state: Mutex<State>,
+    kept: PathBuf,
+}
+
+impl Parameters {
+    /// Begins with the kept wishes.
+    pub(crate) fn load(kept: PathBuf) -> Self {
+        let accepted = std::fs::read(&kept).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        Self { state: Mutex::new(State { accepted, ..State::default() }), kept }
+    }
+
+    /// A copy of what is known.
+    pub(crate) fn get(&self) -> State {
+        self.lock().clone()
+    }
+
+    /// Writes what was learned.
+    pub(crate) fn set(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.lock());
+    }
+
+    /// The wishes to render: the accepted ones, or these when none was ever accepted.
+    pub(crate) fn usable(&self, wanted: &PostgresSettings) -> PostgresSettings {
+        self.lock().accepted.clone().unwrap_or_else(|| wanted.clone())
+    }
+
+    /// Asks PostgreSQL's own programs about new wishes and takes them over when they are fine. Needs a data directory,
+    /// no running server. False when they are refused.
+    pub(crate) async fn consider(
+        &self,
+        wanted: &PostgresSettings,
+        binaries: &Binaries,
+        layout: &Layout,
+    ) -> anyhow::Result<bool> {
+        let state = self.get();
+        if state.accepted.as_ref() == Some(wanted) {
+            self.set(|state| state.refused = None);
+            return Ok(true);
+        }
+        if state.refused.as_ref().is_some_and(|(refused, _)| refused == wanted) {
+            return Ok(false);
+        }
+        let problems = match parse(wanted) {
+            Ok(user) => validate(binaries, layout, &user, VALIDATE).await?,
+            Err(error) => vec![format!("{error:#}")],
+        };
+        if problems.is_empty() {
+            self.accept(wanted).await?;
+            return Ok(true);
+        }
+        self.refuse(wanted, problems);
+        Ok(false)
+    }
+
+    /// Takes wishes over, durably.
+    pub(crate) async fn accept(&self, wanted: &PostgresSettings) -> anyhow::Result<()> {
+        let (path, bytes) = (self.kept.clone(), serde_json::to_vec(wanted)?);
+        tokio::task::spawn_blocking(move || postgres::durable::write_if_changed(&path, &bytes, 0o600)).await??;
+        self.set(|state| {
+            state.accepted = Some(wanted.clone());
+            state.refused = None;
+        });
+        Ok(())
+    }
+
+    /// Notes that PostgreSQL does not take these wishes.
+    pub(crate) fn refuse(&self, wanted: &PostgresSettings, problems: Vec<String>) {
+        tracing::warn!(problems = problems.join("; "), "the new parameters are refused, the last good ones stay");
+        self.set(|state| state.refused = Some((wanted.clone(), problems)));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The checks that need no PostgreSQL.
+pub(crate) fn parse(wanted: &PostgresSettings) -> anyhow::Result<UserParameters> {
+    for line in &wanted.hba {
+        HbaLine::new(line)?;
+    }
+    Ok(UserParameters::new(wanted.parameters.clone(), wanted.shared_preload_libraries.iter().cloned())?)
+}

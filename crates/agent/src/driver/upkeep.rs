@@ -1,0 +1,163 @@
+//! What a running Postgres needs besides the protocol: new parameters and certificates, passwords, the end of its log
+//! while nobody leads it, slots for the others, restarts that were asked for.
+//!
+//! Decides only what is due. Each is pushed aside by any act of the protocol, and none changes a role.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use ha::{Gate, Incarnation, Instant, Names, Postgres, View};
+use postgres::Session;
+use postgres::parameters::pending_restart;
+use postgres::reload::{ReloadError, reload};
+use postgres::replication::slots::{advance_slot, ensure_slots};
+use postgres::settings::Access;
+
+use super::act;
+use super::context::Context;
+
+const BOUND: Duration = Duration::from_secs(5);
+/// How often slots on a standby are moved.
+const SLOTS: Duration = Duration::from_secs(10);
+
+/// An upkeep that is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// Find the end of the log of a standby that streams from nobody.
+    EndOfLog,
+    /// Give the server the newest parameters and certificates.
+    Configure,
+    /// Passwords have changed.
+    Provision,
+    /// A restart was asked for, and parameters wait for one.
+    Restart,
+    /// Keep the other members' slots on this standby.
+    Slots,
+}
+
+impl Due {
+    /// Its name in logs.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::EndOfLog => "end-of-log",
+            Self::Configure => "configure",
+            Self::Provision => "passwords",
+            Self::Restart => "restart",
+            Self::Slots => "slots",
+        }
+    }
+}
+
+/// The most important upkeep that is due. `slots_at`: when slots were last looked after.
+pub(crate) fn due(context: &Context, view: &View, slots_at: Instant, now: Instant) -> Option<Due> {
+    let facts = context.tracked.get();
+    let known = context.files.get();
+    let wanted = known.settings.as_ref()?;
+    let state = context.parameters.get();
+    match &view.postgres {
+        Postgres::Standby(standby) => {
+            if standby.upstream.is_none() && !standby.streaming && standby.end.is_none() {
+                return Some(Due::EndOfLog);
+            }
+        }
+        Postgres::Primary(_) => {}
+        _ => return None,
+    }
+    let refused = state.refused.as_ref().is_some_and(|(refused, _)| *refused == wanted.postgres);
+    let newest = if refused { state.accepted.clone().unwrap_or_default() } else { wanted.postgres.clone() };
+    if facts.names != Names::Unknown && state.given != Some((facts.run, newest, known.tls_generation)) {
+        return Some(Due::Configure);
+    }
+    let asked = wanted.restart.contains(&view.member.name.0) && !state.pending_restart.is_empty();
+    match &view.postgres {
+        Postgres::Primary(primary) if primary.provisioned => {
+            let passwords = known.superuser.zip(known.app);
+            if passwords.is_some() && passwords != context.provisioned_with() {
+                return Some(Due::Provision);
+            }
+            (asked && primary.gate == Gate::Open).then_some(Due::Restart)
+        }
+        Postgres::Standby(standby) if standby.streaming => {
+            if asked {
+                return Some(Due::Restart);
+            }
+            (now.since(slots_at) >= SLOTS).then_some(Due::Slots)
+        }
+        _ => None,
+    }
+}
+
+/// Does it.
+pub(crate) async fn run(context: &Context, due: Due) -> anyhow::Result<()> {
+    let _acting = context.acting();
+    match due {
+        Due::EndOfLog => act::end_of_log(context).await,
+        Due::Configure => configure(context).await,
+        Due::Provision => act::provision_again(context).await,
+        Due::Restart => act::restart(context).await,
+        Due::Slots => slots(context).await,
+    }
+}
+
+/// Renders everything anew for the present role, reloads, and goes back when PostgreSQL finds fault with it.
+async fn configure(context: &Context) -> anyhow::Result<()> {
+    let known = context.files.get();
+    let wanted = context.settings()?.postgres.clone();
+    let before = context.parameters.get().accepted;
+    let binaries = context.binaries()?;
+    let taken = context.parameters.consider(&wanted, &binaries, &context.layout).await?;
+    let session = Session::open(&context.layout, BOUND).await?;
+    match give(context, &session).await {
+        Err(error) if taken => {
+            let Some(ReloadError::Problems { problems }) = error.downcast_ref() else { return Err(error) };
+            context.parameters.refuse(&wanted, problems.clone());
+            context.parameters.set(|state| state.accepted.clone_from(&before));
+            if let Some(before) = &before {
+                context.parameters.accept(before).await?;
+                context.parameters.refuse(&wanted, problems.clone());
+            }
+            give(context, &session).await?;
+        }
+        other => other?,
+    }
+    // Asked on a session opened after the reload.
+    let session = Session::open(&context.layout, BOUND).await?;
+    let pending = pending_restart(&session).await?;
+    if !pending.is_empty() {
+        tracing::info!(?pending, "parameters wait for a restart");
+    }
+    let run = context.tracked.get().run;
+    let newest = context.parameters.usable(&wanted);
+    context.parameters.set(|state| {
+        state.pending_restart = pending;
+        state.given = Some((run, newest, known.tls_generation));
+    });
+    Ok(())
+}
+
+async fn give(context: &Context, session: &Session) -> anyhow::Result<()> {
+    let facts = context.tracked.get();
+    anyhow::ensure!(facts.names != Names::Unknown, "the names in force are not known");
+    let access = if facts.gate == Gate::Open { Access::Open } else { Access::Closed };
+    let settings = context.configuration(facts.upstream.as_ref(), &facts.names, access)?;
+    settings.write(&context.layout).await?;
+    // Certificates are read again even when no file of the configuration differs.
+    reload(&context.layout, session, BOUND).await?;
+    Ok(())
+}
+
+/// The other members' slots on this standby, which may be the next master, moved to what each has flushed.
+async fn slots(context: &Context) -> anyhow::Result<()> {
+    let own = context.promise.get().incarnation;
+    let others: BTreeSet<Incarnation> = context.members().into_iter().filter(|member| *member != own).collect();
+    let session = Session::open(&context.layout, BOUND).await?;
+    ensure_slots(&session, &others).await?;
+    for peer in context.channel.heard().values() {
+        if let Some(flushed) = peer.announcement.flushed
+            && others.contains(&peer.announcement.member.incarnation)
+        {
+            advance_slot(&session, peer.announcement.member.incarnation, flushed).await?;
+        }
+    }
+    Ok(())
+}
