@@ -70,7 +70,7 @@ pub async fn apply(
         create_record,
     } = prepared;
     let calls = applier.calls();
-    let mut applied = Applied::default();
+    let mut done = Applied::default();
 
     applier.apply(cluster, &service_account).await?;
     applier.apply(cluster, &role).await?;
@@ -105,7 +105,7 @@ pub async fn apply(
     delete_renamed(calls, cluster, &services).await.map_err(|source| ApplyError::Orphan { source })?;
 
     if create_record {
-        applied.record_made = make_record(calls, cluster).await?;
+        done.record_made = make_record(calls, cluster).await?;
     }
 
     let settings = config_map::member_settings(cluster, &decision.plan.wishes, &families);
@@ -122,8 +122,8 @@ pub async fn apply(
     {
         let deletion = calls.delete(there, Deletion::ORPHAN).await;
         deletion.map_err(|source| ApplyError::ClaimTemplate { source })?;
-        applied.claim_template_changed = true;
-        return Ok(applied);
+        done.claim_template_changed = true;
+        return Ok(done);
     }
     applier.apply(cluster, &stateful_set).await?;
 
@@ -132,9 +132,9 @@ pub async fn apply(
         && pod.metadata.uid.as_deref() == Some(deletion.uid.as_str())
     {
         calls.delete(pod, Deletion::UNCHANGED).await.map_err(|source| ApplyError::DeletePod { source })?;
-        applied.deleted = Some((deletion.pod.clone(), deletion.why.clone()));
+        done.deleted = Some((deletion.pod.clone(), deletion.why.clone()));
     }
-    Ok(applied)
+    Ok(done)
 }
 
 /// K3: empties slices whose pod is gone or has another address, at the version that was read.

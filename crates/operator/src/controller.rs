@@ -133,7 +133,9 @@ pub async fn reconcile(
     let Some(cluster) = fresh.await.map_err(Error::Dereference)? else {
         return Ok(Action::await_change());
     };
-    let action = tokio::time::timeout(BOUND, one(&cluster, &context)).await.map_err(|_| Error::Timeout)??;
+    let action = tokio::time::timeout(BOUND, Box::pin(one(&cluster, &context)))
+        .await
+        .map_err(|_| Error::Timeout)??;
     context.backoff.forget(&cluster.uid().unwrap_or_default());
     Ok(action)
 }
@@ -148,13 +150,13 @@ async fn one(cluster: &PostgresCluster, context: &Context) -> Result<Action, Err
     if deletion::add_finalizer(calls, cluster).await.map_err(Error::Delete)? {
         return Ok(Action::requeue(Duration::ZERO));
     }
-    let observed = dereference(calls, &namespace, &name).await.map_err(Error::Dereference)?;
+    let observed = Box::pin(dereference(calls, &namespace, &name)).await.map_err(Error::Dereference)?;
     let now = Timestamp::now();
     let facts = facts::facts(cluster, &observed, now);
     let repin = wants_new_agent(cluster, &observed);
     let identity = facts::identity(&observed);
     let outcome = match validate(cluster, identity.as_deref(), &context.defaults, repin) {
-        Ok(validated) => attempt(cluster, &validated, &observed, facts.clone(), context, now).await,
+        Ok(validated) => Box::pin(attempt(cluster, &validated, &observed, facts.clone(), context, now)).await,
         Err(refusal) => Outcome::refused(reasons::REFUSED, refusal.to_string(), &facts),
     };
     tell(cluster, &observed, &outcome, context, now).await?;
@@ -227,7 +229,8 @@ async fn attempt(
             return outcome;
         }
     };
-    match apply::apply(&context.applier, validated, observed, &decision, prepared).await {
+    let written = Box::pin(apply::apply(&context.applier, validated, observed, &decision, prepared));
+    match written.await {
         Ok(applied) => outcome.applied = applied,
         Err(error) => {
             if error.is_refused() {

@@ -105,8 +105,10 @@ fn failing(pod: &Pod, age: Duration) -> Option<String> {
         return None;
     }
     let status = pod.status.as_ref()?;
-    let containers = status.init_container_statuses.iter().chain(status.container_statuses.iter()).flatten();
-    if let Some(stuck) = containers.filter_map(stuck).next() {
+    let mut containers =
+        status.init_container_statuses.iter().chain(status.container_statuses.iter()).flatten();
+
+    if let Some(stuck) = containers.find_map(stuck) {
         return Some(stuck);
     }
     let unscheduled = status

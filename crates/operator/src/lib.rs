@@ -11,6 +11,7 @@ pub mod config;
 pub mod controller;
 pub mod deletion;
 pub mod dereference;
+pub mod digest;
 pub mod facts;
 pub mod http;
 pub mod metrics;

@@ -31,6 +31,10 @@ use crate::{
 
 /// Bound of one call to the API server.
 const CALL: Duration = Duration::from_secs(10);
+/// How long running reconciliations may take to end after a signal.
+const LAST_WORK: Duration = Duration::from_secs(20);
+
+mod leadership;
 
 /// Runs until a signal, or until the leadership is lost (an error).
 pub async fn run(args: RunArgs) -> anyhow::Result<()> {
@@ -55,9 +59,21 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let shown = http::Shown { ready: ready.clone(), metrics: Arc::new(registry) };
     let mut server = tokio::spawn(http::serve(address, shown));
 
-    let stop = CancellationToken::new();
+    let signal = stopped();
+    tokio::pin!(signal);
     let namespace = leader_election_namespace.unwrap_or_else(|| clients.namespace.clone());
+    let mut seat = leadership::Seat::take_part(&clients, &namespace, &identity);
     tracing::info!(identity, namespace, "waiting for the leadership");
+    tokio::select! {
+        () = seat.won() => {}
+        ended = &mut server => return ended.context("http task")?.context("serve http"),
+        never = seat.heard(&ready) => match never {},
+        signal = &mut signal => {
+            tracing::info!(signal, "stopping");
+            seat.leave().await;
+            return Ok(());
+        }
+    }
     ready.store(true, Ordering::Relaxed);
     metrics.lead(true);
 
@@ -74,6 +90,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         watch_namespaces.into_iter().map(Some).collect()
     };
     tracing::info!(?scopes, "working");
+    let stop = CancellationToken::new();
     let controllers = join_all(scopes.into_iter().map(|scope| {
         let controller = watches::controller(&clients.watches, scope.as_deref(), concurrency);
         let stopped = stop.clone();
@@ -92,14 +109,23 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     tokio::pin!(controllers);
     tokio::select! {
         _ = &mut controllers => Err(anyhow::anyhow!("the controllers ended")),
-        served = &mut server => served.context("http task")?.context("serve http"),
-        signal = stopped() => {
+        ended = &mut server => ended.context("http task")?.context("serve http"),
+        () = seat.lost() => Err(anyhow::anyhow!("the leadership was lost")),
+        signal = &mut signal => {
             tracing::info!(signal, "stopping");
             stop.cancel();
-            let bound = tokio::time::timeout(Duration::from_secs(20), controllers).await;
-            if bound.is_err() {
+            // Work ends before the leadership is given up: two that work at once would only waste each other's writes,
+            // but there is no need for it.
+            let last_work = tokio::time::timeout(LAST_WORK, async {
+                tokio::select! {
+                    _ = controllers => {}
+                    () = seat.lost() => {}
+                }
+            });
+            if last_work.await.is_err() {
                 tracing::warn!("reconciliations did not end in time");
             }
+            seat.leave().await;
             Ok(())
         }
     }

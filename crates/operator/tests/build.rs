@@ -161,7 +161,7 @@ fn certificates_are_kept_until_two_thirds_of_their_life() {
 fn the_role_names_members_before_replicas_grow() {
     let pods: BTreeSet<String> = minimal().pods(5).into_iter().collect();
     let role = rbac::role(&minimal(), &pods);
-    let rule =
+    let of_pods =
         role.rules.unwrap().into_iter().find(|rule| rule.resources == Some(vec!["pods".into()])).unwrap();
-    assert_eq!(rule.resource_names.unwrap().len(), 5);
+    assert_eq!(of_pods.resource_names.unwrap().len(), 5);
 }

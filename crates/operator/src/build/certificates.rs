@@ -8,13 +8,12 @@ use api::names;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use pki::{Authority, AuthorityError, Bundle, BundleError, Leaf, needs_renewal};
-use sha2::{Digest as _, Sha256};
 
 use super::{
     metadata,
     secrets::{bytes, text},
 };
-use crate::cluster::ValidatedCluster;
+use crate::{cluster::ValidatedCluster, digest};
 
 /// The annotation that says what a certificate was made for and by whom.
 const MADE_FOR: &str = "matriarch.dev/made-for";
@@ -169,6 +168,5 @@ fn leaf_secret(
 }
 
 fn made_for(leaf: &Leaf, authority: &Authority) -> String {
-    let text = format!("{leaf:?} {:?}", authority.fingerprint());
-    Sha256::digest(text).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    digest::short(&format!("{leaf:?} {:?}", authority.fingerprint()))
 }

@@ -15,9 +15,8 @@ use k8s_openapi::{
     },
     apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
-use sha2::{Digest as _, Sha256};
 
-use crate::cluster::ValidatedCluster;
+use crate::{cluster::ValidatedCluster, digest};
 
 mod placement;
 mod token;
@@ -61,7 +60,7 @@ pub fn inputs_hash(cluster: &ValidatedCluster) -> String {
         spec.security_context,
         spec.pod_template,
     ]);
-    Sha256::digest(inputs.to_string()).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    digest::short(&inputs.to_string())
 }
 
 /// The hash that [`template`] wrote; pods carry it too, so it tells which template a pod has.
