@@ -121,7 +121,8 @@ impl Announcement {
             _ => view.promise.last_record.as_ref(),
         };
         let recorded_life = known.filter(|record| {
-            record.names(&view.member) && record.leader.as_ref().is_some_and(|leader| leader.boot == view.boot)
+            record.names(&view.member)
+                && record.leader.as_ref().is_some_and(|leader| leader.boot == view.boot)
         });
         let primary = match &view.postgres {
             Postgres::Primary(primary) => Some(&**primary),

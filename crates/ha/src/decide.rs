@@ -92,8 +92,8 @@ fn with_record(memory: &mut Memory, view: &View, now: Instant, out: &mut Decisio
         bootstrap::uninitialised(&mut case);
         return;
     }
-    if let (Some(ours), Some(theirs)) = (view.promise.system_identifier, snapshot.record.system_identifier) {
-        if ours != theirs && view.promise.bootstrap != crate::promise::Bootstrap::Unrecorded {
+    if let (Some(ours), Some(theirs)) = (view.promise.system_identifier, snapshot.record.system_identifier)
+        && ours != theirs && view.promise.bootstrap != crate::promise::Bootstrap::Unrecorded {
             case.because(Reason::RecordTampered {
                 why: format!("it is of system {theirs}, the data here of system {ours}"),
             });
@@ -102,7 +102,6 @@ fn with_record(memory: &mut Memory, view: &View, now: Instant, out: &mut Decisio
             }
             return;
         }
-    }
     if snapshot.record.names(&view.member) {
         lead_on::recorded(&mut case);
     } else {
@@ -128,12 +127,11 @@ fn observe(case: &mut Case<'_>) {
     if view.terminating && case.memory.terminating_since.is_none() {
         case.memory.terminating_since = Some(now);
     }
-    if let Some(version) = case.snapshot.version {
-        if case.memory.lease_from.as_ref().is_none_or(|(known, _)| known != version) {
+    if let Some(version) = case.snapshot.version
+        && case.memory.lease_from.as_ref().is_none_or(|(known, _)| known != version) {
             let from = case.memory.swapped_at.unwrap_or(now);
             case.memory.lease_from = Some((version.clone(), from));
         }
-    }
     for peer in view.peers.values() {
         let said = &peer.announcement;
         if let Some(report) = &said.report {
@@ -147,11 +145,10 @@ fn observe(case: &mut Case<'_>) {
                 case.memory.reports.insert(said.member.clone(), reported);
             }
         }
-        if let (Some(epoch), Some(flushed)) = (said.leads, said.flushed) {
-            if epoch == record.epoch && record.names(&said.member) {
+        if let (Some(epoch), Some(flushed)) = (said.leads, said.flushed)
+            && epoch == record.epoch && record.names(&said.member) {
                 case.memory.leader_flushed = Some((epoch, flushed));
             }
-        }
     }
     let oldest = if case.memory.rules.fresh_seals { record.epoch } else { Epoch(0) };
     case.memory.reports.retain(|_, known| known.report.sealed_below > oldest);

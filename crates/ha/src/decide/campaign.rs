@@ -39,12 +39,7 @@ struct Vote {
 /// recorded one and does not lead). Answers whether this member is out of the leader's reach: sealed or sealing.
 pub(super) fn campaign(case: &mut Case<'_>, standby: &Standby, certain: Option<Reason>) -> bool {
     let epoch = case.epoch();
-    let voter = asynchronous::is_async(case.record())
-        || case
-            .record()
-            .electorates
-            .iter()
-            .any(|electorate| electorate.members.contains(case.me()) || electorate.leader == *case.me());
+    let voter = is_voter(case, case.me());
     let suspicion = certain.or_else(|| suspect::suspicion(case));
     let suspects = suspicion.is_some();
     if let Some(reason) = suspicion {
@@ -88,6 +83,16 @@ pub(super) fn campaign(case: &mut Case<'_>, standby: &Standby, certain: Option<R
     }
     count(case, standby, end);
     true
+}
+
+/// Whether an electorate rests on this member; with a lease instead of a quorum anybody electable is a candidate.
+fn is_voter(case: &Case<'_>, member: &MemberId) -> bool {
+    asynchronous::is_async(case.record())
+        || case
+            .record()
+            .electorates
+            .iter()
+            .any(|electorate| electorate.members.contains(member) || electorate.leader == *member)
 }
 
 /// The votes that count for a candidate at this position: sealed above the epoch, and not ahead of it (I5).
@@ -176,38 +181,28 @@ fn delay(case: &mut Case<'_>, votes: &BTreeMap<MemberId, Vote>, end: Position) -
     };
     let mine = standing(case.me(), end);
     let leader = case.record().leader.as_ref().map(LeaderId::member);
-    let mut rank = 0_u32;
-    let mut best = None;
-    for said in case.fresh_peers() {
-        let Some(vote) = votes.get(&said.member) else { continue };
-        let candidate = !said.terminating
-            && !said.released
-            && leader.as_ref() != Some(&said.member)
-            && settings.electable.contains(&said.member.name)
-            && (asynchronous::is_async(case.record())
-                || case
-                    .record()
-                    .electorates
-                    .iter()
-                    .any(|electorate| electorate.members.contains(&said.member)))
-            && elects(case, votes, vote.position);
-        if !candidate {
-            continue;
-        }
-        let theirs = standing(&said.member, vote.position);
-        if theirs < mine {
-            rank += 1;
-            if best.as_ref().is_none_or(|(known, ..)| theirs < *known) {
-                best = Some((theirs, vote.position, said.member.clone()));
-            }
-        }
-    }
-    if let Some((_, position, member)) = best {
+    let mut better: Vec<_> = case
+        .fresh_peers()
+        .filter(|said| {
+            !said.terminating
+                && !said.released
+                && leader.as_ref() != Some(&said.member)
+                && settings.electable.contains(&said.member.name)
+                && is_voter(case, &said.member)
+        })
+        .filter_map(|said| Some((votes.get(&said.member)?.position, &said.member)))
+        .filter(|(position, _)| elects(case, votes, *position))
+        .filter(|(position, member)| standing(member, *position) < mine)
+        .collect();
+    better.sort_by_key(|(position, member)| standing(member, *position));
+    let rank = u32::try_from(better.len()).unwrap_or(u32::MAX);
+    if let Some((position, member)) = better.first().map(|(position, member)| (*position, (*member).clone()))
+    {
         case.because(Reason::AnotherIsBetter { member, position });
     }
     let me = &case.me().name;
     let unwanted = settings.leaving.contains(me) || wanted.is_some_and(|to| to != *me);
-    RANK_DELAY * rank + if unwanted { UNWANTED_DELAY } else { Duration::ZERO }
+    RANK_DELAY.saturating_mul(rank) + if unwanted { UNWANTED_DELAY } else { Duration::ZERO }
 }
 
 /// The swap that wins (§4 step 5).

@@ -193,13 +193,12 @@ fn in_recovery(case: &mut Case<'_>, standby: &Standby) {
         promote(case, standby);
         return;
     }
-    if let Some((epoch, at)) = case.memory.acting {
-        if epoch == record.epoch && now.since(at) < PROMOTION {
+    if let Some((epoch, at)) = case.memory.acting
+        && epoch == record.epoch && now.since(at) < PROMOTION {
             case.wake(at.after(PROMOTION));
             case.waiting("the promotion");
             return;
         }
-    }
     case.memory.acting = None;
     case.memory.down_since.get_or_insert(now);
     case.out.released = true;
