@@ -16,10 +16,25 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
                 version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut())
             {
                 tidy(schema);
+                bound_metadata(schema);
             }
         }
     }
     all
+}
+
+/// Rules on the root read `metadata.name`, whose length the API server takes for unbounded when it counts their cost,
+/// unless all of these are declared (K23). The bound is Kubernetes' own; our rules say the rest with better messages.
+fn bound_metadata(root: &mut JSONSchemaProps) {
+    let text =
+        |max_length| JSONSchemaProps { type_: Some("string".to_owned()), max_length, ..Default::default() };
+    let mut metadata = JSONSchemaProps { type_: Some("object".to_owned()), ..Default::default() };
+    let names = ["name", "generateName"].map(|name| (name.to_owned(), text(Some(253))));
+    metadata.properties = Some(names.into());
+    let properties = root.properties.get_or_insert_default();
+    properties.insert("apiVersion".to_owned(), text(None));
+    properties.insert("kind".to_owned(), text(None));
+    properties.insert("metadata".to_owned(), metadata);
 }
 
 /// An explicit null means the same as leaving the field out, and CEL's `has()` should agree; formats that API servers

@@ -183,11 +183,11 @@ pub(crate) fn cel_rule() -> String {
     format!("!{}.exists(k, k in self)", cel_list())
 }
 
-/// Names the keys that were refused.
+/// Names them all: an expression that names only those that were refused is too costly for the API server.
 pub(crate) fn cel_message() -> String {
     format!(
-        "'postgres.parameters: these belong to the operator, remove them: ' + {}.filter(k, k in self).join(', ')",
-        cel_list()
+        "postgres.parameters: remove what belongs to the operator or to another field: {}",
+        OWNED.join(", ")
     )
 }
 

@@ -14,7 +14,7 @@ pub struct Postgres {
     /// Parameters of `postgresql.conf`. Those that replication and failover rest on belong to the operator.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = parameters::MAX_PARAMETERS))]
-    #[x_kube(validation = Rule::new(parameters::cel_rule()).message(Message::Expression(parameters::cel_message())))]
+    #[x_kube(validation = Rule::new(parameters::cel_rule()).message(Message::Message(parameters::cel_message())))]
     pub parameters: BTreeMap<String, Scalar>,
 
     /// Libraries that are loaded at the start of the server.
