@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use ha::{Action, Announcement, Decision, Instant, Memory, Phase, Postgres, Record, RecordView, View};
+use ha::{Action, Announcement, Decision, FenceToken, Instant, Memory, Phase, Postgres, Record, RecordView, View};
 use k8s_openapi::api::coordination::v1::Lease;
 use kubernetes::Calls;
 use kubernetes::client::{Clients, Origin};
@@ -245,8 +245,21 @@ impl Driver {
                 _ => {}
             }
         }
+        let proofs: Vec<FenceToken> = on_postgres
+            .iter()
+            .filter_map(|action| match action {
+                Action::Promote { fence, .. } | Action::StartPrimary { fence, .. } => Some(fence.clone()),
+                _ => None,
+            })
+            .collect();
         let context = Arc::clone(&self.context);
-        self.lane.offer(on_postgres, now, move |actions| async move { act::run(&context, actions).await });
+        let run = move |actions| async move { act::run(&context, actions).await };
+        if !on_postgres.is_empty() && !self.lane.offer(on_postgres, now, run) {
+            // What was not even begun has not used up its proof.
+            for fence in proofs {
+                self.memory.won(fence);
+            }
+        }
     }
 
     /// What is due besides the protocol, when nothing of the protocol runs.
@@ -327,10 +340,9 @@ impl Driver {
         let lingered = now.since(since) >= LINGER;
         let routed = matches!(view.route, ha::Route::Here { .. });
         let leads = match &view.record {
-            RecordView::Known { record, .. } => {
-                record.names(&view.member)
-                    && view.peers.values().any(|peer| now.since(peer.heard_at) < view.settings.fence)
-            }
+            RecordView::Known { record, .. } => record.leader.as_ref().is_some_and(|leader| {
+                leader.member() == view.member && leader.boot == view.boot && !leader.stopped
+            }),
             _ => false,
         };
         lingered || !(routed || leads)

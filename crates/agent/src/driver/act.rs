@@ -17,10 +17,16 @@ mod seal;
 mod start;
 mod stop;
 
+use std::time::Duration;
+
 use anyhow::{Context as _, ensure};
 use ha::{Action, FenceToken, MemberId, Record};
 
 use super::context::Context;
+
+/// Attempts at a fresh read, and the pause between them.
+const FRESH_TRIES: usize = 10;
+const FRESH_PAUSE: Duration = Duration::from_millis(200);
 
 /// Does these in order, up to the first that fails.
 pub(crate) async fn run(context: &Context, actions: Vec<Action>) -> anyhow::Result<()> {
@@ -72,7 +78,7 @@ pub(crate) async fn restart(context: &Context) -> anyhow::Result<()> {
 /// A fresh read of the record that still says what the won swap said: we lead, in this very life, in that epoch and on
 /// that timeline. A later change of ours (a wider electorate, a renewal) does not matter.
 async fn still_won(context: &Context, fence: &FenceToken) -> anyhow::Result<Record> {
-    let record = context.record.refresh().await.context("the record cannot be read afresh")?;
+    let record = fresh(context).await?;
     let leader = record.leader.as_ref().context("the record names no leader")?;
     ensure!(
         leader.member() == context.member()
@@ -88,10 +94,21 @@ async fn still_won(context: &Context, fence: &FenceToken) -> anyhow::Result<Reco
     Ok(record)
 }
 
+/// A fresh read of the record, tried for a while: the proof of a win is used up by the act that needs this.
+async fn fresh(context: &Context) -> anyhow::Result<Record> {
+    for _ in 0..FRESH_TRIES {
+        if let Some(record) = context.record.refresh().await {
+            return Ok(record);
+        }
+        tokio::time::sleep(FRESH_PAUSE).await;
+    }
+    anyhow::bail!("the record cannot be read afresh")
+}
+
 /// A fresh read of the record that still names this leader in this epoch: before what must not be done for another
 /// (rewind, wipe, follow after an absence).
 async fn still_leads(context: &Context, leader: &MemberId, epoch: ha::Epoch) -> anyhow::Result<Record> {
-    let record = context.record.refresh().await.context("the record cannot be read afresh")?;
+    let record = fresh(context).await?;
     ensure!(record.names(leader) && record.epoch == epoch, "the record does not name {leader} in epoch {epoch} any more");
     Ok(record)
 }

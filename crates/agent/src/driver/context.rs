@@ -117,14 +117,13 @@ impl Context {
         if let Some(binaries) = &*known {
             return Ok(binaries.clone());
         }
-        let found = match &self.config.pg_bin {
-            Some(directory) => Binaries::at(directory)
-                .with_context(|| format!("no PostgreSQL server programs in {}", directory.display()))?,
-            None => {
-                let wanted = self.settings().ok().and_then(|s| u16::try_from(s.version).ok()).map(Major);
-                let data = self.layout.data();
-                Binaries::discover(self.layout.has_data().then_some(data.as_path()), wanted)?
-            }
+        let found = if let Some(directory) = &self.config.pg_bin {
+            Binaries::at(directory)
+                .with_context(|| format!("no PostgreSQL server programs in {}", directory.display()))?
+        } else {
+            let wanted = self.settings().ok().and_then(|s| u16::try_from(s.version).ok()).map(Major);
+            let data = self.layout.data();
+            Binaries::discover(self.layout.has_data().then_some(data.as_path()), wanted)?
         };
         Ok(known.insert(found).clone())
     }
