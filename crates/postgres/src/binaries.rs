@@ -20,10 +20,14 @@ impl fmt::Display for Major {
 /// The majors that this crate was written for.
 pub const SUPPORTED: std::ops::RangeInclusive<Major> = Major(15)..=Major(18);
 
+/// Every program that this crate runs.
+pub const PROGRAMS: &[&str] =
+    &["initdb", "pg_basebackup", "pg_controldata", "pg_rewind", "pg_waldump", "postgres"];
+
 /// Why no usable programs were found.
 #[derive(Debug, thiserror::Error)]
 pub enum BinariesError {
-    /// No directory holds both `postgres` and `initdb` of a wanted major.
+    /// No directory holds all of [`PROGRAMS`] of a wanted major.
     #[error("no PostgreSQL{} server programs in {}", wanted.map(|m| format!(" {m}")).unwrap_or_default(), searched(places))]
     NotFound {
         /// The major that was asked for.
@@ -82,14 +86,16 @@ impl Binaries {
 
     /// The programs in this directory, when the server is among them.
     pub fn at(directory: &Path) -> Option<Self> {
-        // Debian's /usr/bin holds wrappers of client programs only: without the server it does not count.
-        let postgres = directory.join("postgres");
-        if !postgres.is_file() || !directory.join("initdb").is_file() {
+        // Some directories hold links to a few of the programs: the others are where the server really is. Debian's
+        // /usr/bin holds wrappers of client programs only and does not count.
+        let postgres = directory.join("postgres").canonicalize().ok()?;
+        let directory = postgres.parent()?.to_owned();
+        if !PROGRAMS.iter().all(|program| directory.join(program).is_file()) {
             return None;
         }
         let output = std::process::Command::new(postgres).arg("--version").env_clear().output().ok()?;
         let major = parse_version(&String::from_utf8_lossy(&output.stdout))?;
-        Some(Self { directory: directory.to_owned(), major })
+        Some(Self { directory, major })
     }
 
     /// Their major version.

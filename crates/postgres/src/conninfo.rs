@@ -76,7 +76,6 @@ impl Upstream {
         info.set_path("sslrootcert", &self.tls.authority);
         info.set("ssl_min_protocol_version", "TLSv1.2");
         info.set("gssencmode", "disable");
-        info.set("passfile", "/dev/null");
         info.set("connect_timeout", "5");
         info.set("keepalives", "1");
         info.set("keepalives_idle", "2");

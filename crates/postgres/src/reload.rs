@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use crate::layout::Layout;
-use crate::session::{ConnectError, Session, SqlError};
+use crate::session::{ConnectError, Session, SqlError, column};
 use crate::wait::Deadline;
 
 /// Why the new configuration is not known to be in force.
@@ -69,13 +69,27 @@ pub(crate) async fn request(session: &Session) -> Result<(), SqlError> {
 
 /// Errors in the files on disk, as the server reads them now. A parameter that waits for a restart is none.
 pub async fn problems(session: &Session) -> Result<Vec<String>, SqlError> {
-    const QUERY: &str = "\
-SELECT format('%s line %s: %s: %s', regexp_replace(sourcefile, '.*/', ''), sourceline, name, error)
-  FROM pg_file_settings WHERE error IS NOT NULL AND error <> 'setting could not be applied'
-UNION ALL
+    const WHAT: &str = "look for errors in the configuration";
+    const SETTINGS: &str = "\
+SELECT name, format('%s line %s: %s: %s', regexp_replace(sourcefile, '.*/', ''), sourceline, name, error)
+  FROM pg_file_settings
+ WHERE error IS NOT NULL AND error NOT LIKE '%cannot be changed without restarting the server'";
+    const ACCESS: &str = "\
 SELECT format('pg_hba.conf line %s: %s', line_number, error) FROM pg_hba_file_rules WHERE error IS NOT NULL
 UNION ALL
 SELECT format('pg_ident.conf line %s: %s', line_number, error) FROM pg_ident_file_mappings WHERE error IS NOT NULL";
-    let rows = session.rows("look for errors in the configuration", QUERY, &[]).await?;
-    rows.iter().map(|row| crate::session::column("look for errors in the configuration", row, 0)).collect()
+    let settings = session.rows(WHAT, SETTINGS, &[]).await?;
+    // An invalid value and one that waits for a restart carry the same words; the look itself marks the latter.
+    let waiting = crate::parameters::pending_restart(session).await?;
+    let mut found = Vec::new();
+    for row in &settings {
+        let name: Option<String> = column(WHAT, row, 0)?;
+        if name.is_none_or(|name| !waiting.contains(&name)) {
+            found.push(column(WHAT, row, 1)?);
+        }
+    }
+    for row in &session.rows(WHAT, ACCESS, &[]).await? {
+        found.push(column(WHAT, row, 0)?);
+    }
+    Ok(found)
 }

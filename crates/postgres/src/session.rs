@@ -217,8 +217,18 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        // The driver ends when the client is dropped; a peer that does not read would hold it.
-        self.driver.abort();
+        // The driver says farewell and ends once the client is dropped, unless an answer is still outstanding: a server
+        // that never gives it must not hold the task.
+        let farewell = self.driver.abort_handle();
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) if !self.driver.is_finished() => {
+                runtime.spawn(async move {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    farewell.abort();
+                });
+            }
+            _ => farewell.abort(),
+        }
     }
 }
 

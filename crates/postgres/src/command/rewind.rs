@@ -124,11 +124,11 @@ mod tests {
         layout.prepare().unwrap();
         std::fs::create_dir(layout.data()).unwrap();
         let bin = tempfile::tempdir().unwrap();
-        for (name, script) in [
-            ("postgres", "#!/bin/sh\necho 'postgres (PostgreSQL) 17.1'\n"),
-            ("initdb", ""),
-            ("pg_rewind", "#!/bin/sh\nexit 1\n"),
-        ] {
+        for name in crate::binaries::PROGRAMS {
+            let script = match *name {
+                "postgres" => "#!/bin/sh\necho 'postgres (PostgreSQL) 17.1'\n",
+                _ => "#!/bin/sh\nexit 1\n",
+            };
             std::fs::write(bin.path().join(name), script).unwrap();
             let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
             std::fs::set_permissions(bin.path().join(name), mode).unwrap();

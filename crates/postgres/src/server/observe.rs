@@ -48,8 +48,8 @@ pub struct Standby {
     pub streaming: bool,
     /// The timeline that the walreceiver receives.
     pub received_timeline: Option<Timeline>,
-    /// The address that the walreceiver is connected to.
-    pub upstream_address: Option<String>,
+    /// The host that the walreceiver was told: the name that the upstream's certificate carries.
+    pub upstream_host: Option<String>,
     /// `primary_conninfo` is not empty.
     pub has_upstream: bool,
     /// Replay is paused or about to be.
@@ -177,7 +177,7 @@ impl Prober {
                 replayed: lsn_column(WHAT, &row, 3)?,
                 streaming,
                 received_timeline,
-                upstream_address: column(WHAT, &row, 7)?,
+                upstream_host: column(WHAT, &row, 7)?,
                 has_upstream: column(WHAT, &row, 8)?,
                 paused: pause.is_some_and(|state| state != "not paused"),
             })));

@@ -1,0 +1,191 @@
+//! P8, P9, P13: the stream stops whatever replay does, and the end of the log is found.
+
+use std::time::{Duration, Instant};
+
+use crate::common::{BOUND, Member, any_of, run};
+use ha::Timeline;
+use postgres::seal;
+use postgres::server::{Observation, StopMode};
+use rustix::process::Signal;
+
+#[test]
+fn p8_everything_acknowledged_is_below_the_reported_end() {
+    run(module_path!(), "p8_everything_acknowledged_is_below_the_reported_end", |lab| {
+        Box::pin(async move {
+            let mut one = Member::primary(&lab, 1).await;
+            let mut two = Member::standby_of(&mut one, 2).await;
+            one.set_names(any_of(&[&two])).await;
+            let client = one.client().await;
+            client.batch_execute("CREATE TABLE public.t (x int, y text)").await.unwrap();
+            for round in 0..5 {
+                let before = two.count("t").await;
+                // Under load, so that the receiver is cut in the middle of something.
+                let load = tokio::spawn({
+                    let client = one.client().await;
+                    async move {
+                        let mut acknowledged = 0_i64;
+                        let insert =
+                            "INSERT INTO public.t SELECT g, repeat('x', 500) FROM generate_series(1, 50) g";
+                        while tokio::time::timeout(Duration::from_millis(700), client.execute(insert, &[]))
+                            .await
+                            .is_ok_and(|r| r.is_ok())
+                        {
+                            acknowledged += 50;
+                        }
+                        acknowledged
+                    }
+                });
+                tokio::time::sleep(Duration::from_millis(150)).await;
+                let start = Instant::now();
+                let end = two.seal().await;
+                println!("round {round}: sealed in {:?} at {end}", start.elapsed());
+                let acknowledged = load.await.unwrap();
+                assert!(acknowledged > 0, "the load wrote nothing");
+                let there = two.count("t").await - before;
+                assert!(there >= acknowledged, "{acknowledged} rows acknowledged, {there} there");
+                let session = two.session().await;
+                assert!(seal::is_silent(&two.layout, &session, "pg").await.unwrap());
+                assert_eq!(two.end_of_wal().await, end, "the end does not move");
+                // The commit that waits is released by following again.
+                two.settings.protocol.upstream = Some(one.upstream());
+                postgres::follow::follow(&two.layout, &session, &two.settings, BOUND).await.unwrap();
+                two.wait_streaming().await;
+                two.wait_replayed(one.flushed().await).await;
+            }
+        })
+    });
+}
+
+#[test]
+fn p13_a_replay_conflict_does_not_keep_the_stream_alive() {
+    run(module_path!(), "p13_a_replay_conflict_does_not_keep_the_stream_alive", |lab| {
+        Box::pin(async move {
+            let mut one = Member::primary(&lab, 1).await;
+            let mut two = Member::new(&lab, 2);
+            let endless = [("max_standby_streaming_delay", "-1"), ("max_standby_archive_delay", "-1")];
+            let endless = endless.map(|(k, v)| (k.to_owned(), v.to_owned()));
+            two.settings.user = postgres::settings::UserParameters::new(endless, []).unwrap();
+            one.admit(two.incarnation).await;
+            postgres::command::basebackup::clone_from(
+                &lab.binaries,
+                &two.layout,
+                &one.upstream(),
+                two.incarnation,
+                Duration::from_secs(120),
+                |_| {},
+            )
+            .await
+            .unwrap();
+            two.start_standby(Some(one.upstream())).await;
+            two.wait_streaming().await;
+            one.set_names(any_of(&[&two])).await;
+            let client = one.client().await;
+            client
+                .batch_execute("CREATE TABLE public.t AS SELECT generate_series(1, 1000) AS x")
+                .await
+                .unwrap();
+            two.wait_replayed(one.flushed().await).await;
+            // A reader whose lock the master's exclusive lock conflicts with.
+            let reader = two.client().await;
+            reader.batch_execute("BEGIN; LOCK TABLE public.t IN ACCESS SHARE MODE").await.unwrap();
+            client
+                .batch_execute("BEGIN; LOCK TABLE public.t; INSERT INTO public.t VALUES (0); COMMIT")
+                .await
+                .unwrap();
+            client.batch_execute("INSERT INTO public.t VALUES (-1)").await.unwrap();
+            let acknowledged = one.flushed().await;
+            let Observation::Standby(seen) = two.observe().await else { panic!("no standby") };
+            assert!(seen.replayed < Some(acknowledged), "replay is not held up: {seen:?}");
+
+            let start = Instant::now();
+            let end = two.seal().await;
+            println!("sealed in {:?}", start.elapsed());
+            assert!(end.lsn >= acknowledged, "{end} < {acknowledged}");
+            assert_eq!(two.count("t").await, 1002);
+        })
+    });
+}
+
+#[test]
+fn p13_a_frozen_startup_process_is_reported_as_stuck() {
+    run(module_path!(), "p13_a_frozen_startup_process_is_reported_as_stuck", |lab| {
+        Box::pin(async move {
+            let mut one = Member::primary(&lab, 1).await;
+            let mut two = Member::standby_of(&mut one, 2).await;
+            let startup = two.process("startup").await;
+            crate::common::send(startup, Signal::STOP);
+            let session = two.session().await;
+            let bound = Duration::from_millis(600);
+            let error = seal::stop_receiving(&two.layout, &session, &two.settings, bound).await.unwrap_err();
+            assert!(matches!(error, seal::SealError::Stuck { .. }), "{error:?}");
+            // The way out: an immediate stop, and a start without an upstream.
+            two.kill().await;
+            two.start_standby(None).await;
+            let end = two.end_of_wal().await;
+            assert_eq!(end.timeline, Timeline(1));
+        })
+    });
+}
+
+#[test]
+fn p8_a_killed_standby_still_reports_what_it_had_acknowledged() {
+    run(module_path!(), "p8_a_killed_standby_still_reports_what_it_had_acknowledged", |lab| {
+        Box::pin(async move {
+            let mut one = Member::primary(&lab, 1).await;
+            let mut two = Member::standby_of(&mut one, 2).await;
+            one.set_names(any_of(&[&two])).await;
+            // Replay is paused, so that much is flushed and acknowledged, and nothing of it replayed.
+            let session = two.session().await;
+            session.rows("pause", "SELECT pg_wal_replay_pause()", &[]).await.unwrap();
+            let client = one.client().await;
+            client
+                .batch_execute("CREATE TABLE public.t AS SELECT generate_series(1, 50000) AS x")
+                .await
+                .unwrap();
+            let acknowledged = one.flushed().await;
+            drop(session);
+            two.kill().await;
+            two.start_standby(None).await;
+            let end = two.end_of_wal().await;
+            assert!(end.lsn >= acknowledged, "{end} < {acknowledged}");
+            assert_eq!(two.count("t").await, 50_000);
+        })
+    });
+}
+
+#[test]
+fn a_paused_replay_is_resumed_by_the_seal() {
+    run(module_path!(), "a_paused_replay_is_resumed_by_the_seal", |lab| {
+        Box::pin(async move {
+            let mut one = Member::primary(&lab, 1).await;
+            let mut two = Member::standby_of(&mut one, 2).await;
+            one.set_names(any_of(&[&two])).await;
+            let session = two.session().await;
+            session.rows("pause", "SELECT pg_wal_replay_pause()", &[]).await.unwrap();
+            one.client().await.batch_execute("CREATE TABLE public.t AS SELECT 1 AS x").await.unwrap();
+            let acknowledged = one.flushed().await;
+            assert!(two.seal().await.lsn >= acknowledged);
+            assert_eq!(two.count("t").await, 1);
+        })
+    });
+}
+
+#[test]
+fn p23_a_clean_stop_ends_where_the_standby_ends() {
+    run(module_path!(), "p23_a_clean_stop_ends_where_the_standby_ends", |lab| {
+        Box::pin(async move {
+            let mut one = Member::primary(&lab, 1).await;
+            let mut two = Member::standby_of(&mut one, 2).await;
+            one.session().await.batch("write", "CREATE TABLE public.t AS SELECT 1 AS x").await.unwrap();
+            one.stop(StopMode::Fast).await;
+            let control = one.control().await;
+            let end = one.reader().await.shutdown_end(&control, BOUND).await.unwrap();
+            assert!(end.lsn > control.checkpoint);
+            assert_eq!(two.seal().await, end, "the fast stop waited for the standby");
+            // A killed one has no such end.
+            two.kill().await;
+            let control = two.control().await;
+            assert!(two.reader().await.shutdown_end(&control, BOUND).await.is_err());
+        })
+    });
+}
