@@ -1,7 +1,7 @@
 //! The agent's end of the control channel: Postgres as PID 1 shows it.
 //!
 //! It decides nothing. It must never say that nothing is left before the supervisor said so, and never feed the
-//! heartbeat on behalf of a driver that stands still ([`Progress`]). The test is `tests/supervised.rs`.
+//! heartbeat on behalf of a driver that stands still ([`Progress`]). The test is `tests/supervisor.rs`.
 
 mod link;
 mod progress;
@@ -160,7 +160,7 @@ impl Postmaster {
         if !self.now().is_gone() {
             return Err(SupervisedError::Refused { why: "it still runs".to_owned() });
         }
-        self.wish(ToSupervisor::Start(command))?;
+        self.wish(&ToSupervisor::Start(command))?;
         let answer = async {
             tokio::select! {
                 changed = refused.changed() => {
@@ -183,7 +183,7 @@ impl Postmaster {
     /// It has no bound of its own: a process in uninterruptible sleep cannot be killed, and must be waited for.
     pub async fn kill_all(&self) -> Result<(), SupervisedError> {
         let nonce = self.inner.kills.fetch_add(1, Ordering::Relaxed) + 1;
-        self.wish(ToSupervisor::Kill { nonce })?;
+        self.wish(&ToSupervisor::Kill { nonce })?;
         let mut killed = self.inner.killed.clone();
         killed.wait_for(|answered| *answered >= nonce).await.map_err(|_| SupervisedError::SupervisorGone)?;
         Ok(())
@@ -195,18 +195,16 @@ impl Postmaster {
             return Ok(Stopped::NotRunning);
         }
         self.signal(PostmasterSignal::Fast)?;
-        match tokio::time::timeout(bound, self.gone()).await {
-            Ok(gone) => Ok(gone?.map_or(Stopped::Killed, Stopped::Ended)),
-            Err(_) => {
-                self.kill_all().await?;
-                Ok(Stopped::Killed)
-            }
+        if let Ok(gone) = tokio::time::timeout(bound, self.gone()).await {
+            return Ok(gone?.map_or(Stopped::Killed, Stopped::Ended));
         }
+        self.kill_all().await?;
+        Ok(Stopped::Killed)
     }
 
     /// Signals the postmaster; nothing happens when there is none.
     pub fn signal(&self, signal: PostmasterSignal) -> Result<(), SupervisedError> {
-        self.wish(ToSupervisor::Signal(signal))
+        self.wish(&ToSupervisor::Signal(signal))
     }
 
     /// Makes Postgres read its configuration again.
@@ -216,7 +214,7 @@ impl Postmaster {
 
     /// Says that the hand-over is done: the supervisor kills what is left and the container ends. This process may end.
     pub fn finished(&self) -> Result<(), SupervisedError> {
-        self.wish(ToSupervisor::Finished)
+        self.wish(&ToSupervisor::Finished)
     }
 
     /// What the supervisor last said.
@@ -266,8 +264,8 @@ impl Postmaster {
     }
 
     /// Sent when this returns: a process that ends right after has said it.
-    fn wish(&self, wish: ToSupervisor) -> Result<(), SupervisedError> {
-        self.inner.wishes.send(&wish).map_err(|error| match error.kind() {
+    fn wish(&self, wish: &ToSupervisor) -> Result<(), SupervisedError> {
+        self.inner.wishes.send(wish).map_err(|error| match error.kind() {
             std::io::ErrorKind::WouldBlock => SupervisedError::Silent { bound: Duration::ZERO },
             _ => SupervisedError::SupervisorGone,
         })

@@ -1,5 +1,7 @@
 //! The peer channel on loopback: one address per member (127.0.0.x), one port, certificates of a real authority.
 
+#![expect(clippy::unwrap_used, reason = "what surrounds the tests may fail them too")]
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
