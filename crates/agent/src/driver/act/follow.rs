@@ -83,10 +83,10 @@ async fn attached(context: &Context, upstream: &Upstream) -> anyhow::Result<()> 
             && seen.streaming
         {
             ensure!(
-                seen.upstream_address.as_deref() == Some(upstream.address.as_str()),
+                seen.upstream_host.as_deref() == Some(context.config.host_of(&upstream.member.name).as_str()),
                 "streams from {:?} instead of {}",
-                seen.upstream_address,
-                upstream.address,
+                seen.upstream_host,
+                upstream.member,
             );
             break;
         }
