@@ -2,7 +2,7 @@
 //!
 //! Decides how a running standby gets another upstream (a reload suffices, the walreceiver restarts by itself). Must
 //! never leave a member without `standby.signal` that may not lead (P24), nor point it at a Service (P20); that the
-//! upstream's boot and history equal the record is the caller's check (I11). Proved by `tests/life.rs`.
+//! upstream's boot and history equal the record is the caller's check (I11). Proved by `tests/servers/life.rs`.
 
 use std::time::Duration;
 

@@ -2,7 +2,7 @@
 //!
 //! Decides how it is closed so that it *is* closed: file, reload, then every session ends, those still authenticating
 //! included, until none is left; a session that is open on a hot standby could write at once after the promotion
-//! (P21). Must never report closed while a client is left. Proved by `tests/gate.rs`.
+//! (P21). Must never report closed while a client is left. Proved by `tests/servers/gate.rs`.
 
 use std::time::Duration;
 
@@ -140,7 +140,7 @@ async fn end_authenticating(
     let listed: Vec<i32> = rows.iter().map(|row| column(WHAT, row, 0)).collect::<Result<_, _>>()?;
     let mut ended = 0;
     for child in children {
-        if child.is_authenticating() && !listed.contains(&child.pid) {
+        if child.may_be_authenticating() && !listed.contains(&child.pid) {
             signal(child.pid, Signal::TERM).map_err(GateError::Processes)?;
             ended += 1;
         }

@@ -1,7 +1,7 @@
 //! Timeline history: where timelines forked, and whether a log belongs to another's past.
 //!
 //! Decides follow or rewind (§4 step 10, P12) from history and position alone, never from what a tool says. Must never
-//! call a diverged log a prefix. Proved by `tests` and `tests/life.rs`.
+//! call a diverged log a prefix. Proved by `tests` and `tests/servers/life.rs`.
 
 pub mod plant;
 

@@ -1,7 +1,7 @@
 //! Quoting for SQL statements that take no parameters (DDL).
 //!
 //! Decides how a name or a literal is written. Must never let either end early; proved by `tests`, on a real server by
-//! `tests/roles.rs`.
+//! `tests/servers/roles.rs`.
 
 /// Why a text cannot be a PostgreSQL name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,7 +1,7 @@
 //! PostgreSQL's own log lines, read back into fields so that the agent can merge them into its log.
 //!
 //! Decides `log_line_prefix`. Only fields that no user can choose stand before the message; PostgreSQL indents
-//! continuation lines with a tab, so a statement cannot forge a line. Proved by `tests` and `tests/settings.rs`.
+//! continuation lines with a tab, so a statement cannot forge a line. Proved by `tests` and `tests/servers/settings.rs`.
 
 /// The prefix: time (ms), process id, session line, backend type, SQLSTATE; each ended by `|`.
 pub const LINE_PREFIX: &str = "pg|%n|%p|%l|%b|%e|";

@@ -1,7 +1,7 @@
 //! Changing parameters of a running cluster: what needs a restart, in which order, and whether PostgreSQL takes it.
 //!
 //! Decides the order that P19 asks for. Must never call a change applied that waits for a restart, nor let a rejected
-//! file reach a server. Proved by `tests` and `tests/settings.rs`.
+//! file reach a server. Proved by `tests` and `tests/servers/settings.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -10,20 +10,23 @@ use std::io;
 pub(crate) struct Child {
     /// Its process id.
     pub(crate) pid: i32,
-    /// Its title, without `postgres: ` and, when it has one, the cluster's name.
-    pub(crate) title: String,
+    /// Its title, without `postgres: ` and, when it has one, the cluster's name; none while it still carries the
+    /// postmaster's own command line: just forked, or a client that has not said who it is (up to 16).
+    pub(crate) title: Option<String>,
 }
 
 impl Child {
     /// A walreceiver by its title. A client's title begins with a role, which may be called so too: the caller leaves
     /// out those that PostgreSQL lists as something else.
     pub(crate) fn looks_like_walreceiver(&self) -> bool {
-        self.title == "walreceiver" || self.title.starts_with("walreceiver ")
+        self.title.as_deref().is_some_and(|t| t == "walreceiver" || t.starts_with("walreceiver "))
     }
 
-    /// A client that PostgreSQL has not admitted yet: its hba line may be chosen already.
-    pub(crate) fn is_authenticating(&self) -> bool {
-        self.title.ends_with(" authentication") || self.title.ends_with(" initializing")
+    /// Perhaps a client that PostgreSQL has not admitted yet: it goes by the hba lines that the postmaster had when it
+    /// was forked.
+    pub(crate) fn may_be_authenticating(&self) -> bool {
+        let midway = |t: &str| t.ends_with(" authentication") || t.ends_with(" initializing");
+        self.title.as_deref().is_none_or(midway)
     }
 }
 
@@ -48,13 +51,12 @@ fn parent_of(stat: &str) -> Option<i32> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
-fn title(command: &[u8], cluster_name: &str) -> String {
+fn title(command: &[u8], cluster_name: &str) -> Option<String> {
     let text = String::from_utf8_lossy(command);
-    let text = text.trim_end_matches(['\0', ' ']);
-    let text = text.strip_prefix("postgres: ").unwrap_or(text);
+    let text = text.trim_end_matches(['\0', ' ']).strip_prefix("postgres: ")?;
     let prefix = format!("{cluster_name}: ");
     let text = if cluster_name.is_empty() { text } else { text.strip_prefix(&prefix).unwrap_or(text) };
-    text.to_owned()
+    Some(text.to_owned())
 }
 
 #[cfg(test)]
@@ -65,8 +67,9 @@ mod tests {
     fn titles_lose_their_prefixes() {
         let child = |text: &str| Child { pid: 1, title: title(text.as_bytes(), "pg") };
         assert!(child("postgres: pg: walreceiver streaming 0/30000D8\0\0").looks_like_walreceiver());
-        assert!(child("postgres: pg: app app 10.0.0.1(4) authentication").is_authenticating());
-        assert!(!child("postgres: pg: startup recovering 000000010000000000000003").is_authenticating());
+        assert!(child("postgres: pg: app app 10.0.0.1(4) authentication").may_be_authenticating());
+        assert!(!child("postgres: pg: startup recovering 000000010000000000000003").may_be_authenticating());
+        assert!(child("/usr/lib/postgresql/15/bin/postgres\0-D\0/v/pgdata\0").may_be_authenticating());
         assert_eq!(parent_of("12 (a b) c) S 7 12 12 0"), Some(7));
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Decides how the promotion is triggered and when it counts as done. Must never accept another timeline than the
 //! recorded one (I11) nor wait for the checkpoint. Gate, names and planted files come before and are not checked here;
-//! the caller holds the fence token. Proved by `tests/promote.rs`.
+//! the caller holds the fence token. Proved by `tests/servers/life.rs`.
 
 use std::time::Duration;
 

@@ -3,7 +3,7 @@
 //! `pg_reload_conf()` only sends a signal. Decides when the postmaster has read the files: a new backend inherits the
 //! postmaster's load time, and a second connection is accepted only after the postmaster has finished with the hba file
 //! too, since it does one thing at a time. Other processes follow at their own time (P13). Must never report a reload
-//! that an error in a file prevented. Proved by `tests/settings.rs` and `tests/gate.rs`.
+//! that an error in a file prevented. Proved by `tests/servers/settings.rs` and `tests/servers/gate.rs`.
 
 use std::time::Duration;
 

@@ -2,7 +2,7 @@
 //!
 //! Decides what exists in a new cluster. Must never send a clear password, nor change one that is right already, nor
 //! give a member's role anything but replication and what a rewind reads. Written with `synchronous_commit = local`:
-//! call it before the gate opens and let the quorum flush what follows (I13). Proved by `tests/roles.rs`.
+//! call it before the gate opens and let the quorum flush what follows (I13). Proved by `tests/servers/roles.rs`.
 
 use std::collections::BTreeSet;
 

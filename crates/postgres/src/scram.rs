@@ -2,7 +2,7 @@
 //!
 //! Decides that a clear password never reaches a statement, a log or the process list. Must never make a new verifier
 //! for a password that the stored one already accepts (each change is WAL and a new salt). Proved by `tests`, against
-//! the driver's own implementation, and by `tests/roles.rs`, where a server accepts a login.
+//! the driver's own implementation, and by `tests/servers/roles.rs`, where a server accepts a login.
 
 use std::num::NonZeroU32;
 

@@ -5,8 +5,9 @@
 //!
 //! Proof that the startup process knows the empty `primary_conninfo`: it gets the reload's signal directly, and then
 //! confirms a pause of replay *twice*. It confirms only after it has looked at its signals, and the second confirmation
-//! cannot have begun before the signal arrived. A walreceiver that was asked for earlier may still be in the making:
-//! the kernel's list of processes shows it before PostgreSQL does. Proved by `tests/seal.rs` (P8, P9, P13).
+//! cannot have begun before the signal arrived. A walreceiver that was asked for earlier may still be in the making: a
+//! new session shows that the postmaster has acted on everything asked before, and the kernel's list shows what it
+//! forked, named or not. Proved by `tests/servers/seal.rs` (P8, P9, P13).
 
 use std::time::Duration;
 
@@ -94,7 +95,9 @@ pub async fn stop_receiving(
         if confirmed(session, deadline).await? && confirmed(session, deadline).await? {
             resume(session).await?;
             what = "a walreceiver is left";
-            if end_receivers(layout, session, cluster_name).await? == 0 {
+            if nameless_are_gone(layout, session, cluster_name, deadline).await?
+                && end_receivers(layout, session, cluster_name).await? == 0
+            {
                 return Ok(());
             }
         } else if patience.passed() {
@@ -103,6 +106,34 @@ pub async fn stop_receiving(
         }
         deadline.sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// Ends every process that was forked up to now and has no name yet: one may be a walreceiver, the others are clients
+/// that have not said who they are. Those forked later were not asked for by the old upstream's settings, so that
+/// nobody can hold a seal up by connecting again and again.
+async fn nameless_are_gone(
+    layout: &Layout,
+    session: &Session,
+    cluster_name: &str,
+    deadline: Deadline,
+) -> Result<bool, SealError> {
+    let bound = deadline.left().max(PATIENCE);
+    if Session::open(layout, bound).await.is_err() {
+        return Ok(false);
+    }
+    let mut nameless = receivers(layout, session, cluster_name).await?.nameless;
+    for pid in &nameless {
+        signal(*pid, Signal::TERM).map_err(SealError::Processes)?;
+    }
+    while !nameless.is_empty() {
+        if deadline.passed() {
+            return Ok(false);
+        }
+        deadline.sleep(Duration::from_millis(1)).await;
+        let now = receivers(layout, session, cluster_name).await?.nameless;
+        nameless.retain(|pid| now.contains(pid));
+    }
+    Ok(true)
 }
 
 /// True when no walreceiver runs, by PostgreSQL's and the kernel's lists. To be asked again as long as the seal holds.
@@ -250,6 +281,8 @@ async fn resume(session: &Session) -> Result<(), SealError> {
 struct Processes {
     startup: Option<i32>,
     receivers: Vec<i32>,
+    /// Children of the postmaster without a title of their own.
+    nameless: Vec<i32>,
 }
 
 async fn receivers(layout: &Layout, session: &Session, cluster_name: &str) -> Result<Processes, SealError> {
@@ -274,7 +307,8 @@ async fn receivers(layout: &Layout, session: &Session, cluster_name: &str) -> Re
     }
     let unlisted = children.iter().filter(|c| c.looks_like_walreceiver() && !listed.contains(&c.pid));
     receivers.extend(unlisted.map(|c| c.pid));
-    Ok(Processes { startup, receivers })
+    let nameless = children.iter().filter(|c| c.title.is_none() && !listed.contains(&c.pid)).map(|c| c.pid);
+    Ok(Processes { startup, receivers, nameless: nameless.collect() })
 }
 
 /// Asks every walreceiver to end; how many there were. SIGTERM, never SIGKILL: that would restart the server.

@@ -1,7 +1,7 @@
 //! A server as a process: its command line, its signals, what it leaves behind.
 //!
 //! Decides how PostgreSQL is started and stopped; who starts it is the supervisor's affair. Must never start a
-//! directory that a rewind left half done (P22). Proved by `tests/life.rs`.
+//! directory that a rewind left half done (P22). Proved by `tests/servers/life.rs`.
 
 mod observe;
 

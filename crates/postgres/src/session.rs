@@ -2,7 +2,7 @@
 //!
 //! Decides how the agent talks to its server: as superuser by peer authentication, `search_path` pinned to the catalog,
 //! a bound on every statement at both ends, `synchronous_commit = local` (nothing that the agent writes is promised to
-//! anybody), statements kept out of the log. Must never use TCP. Proved by `tests/life.rs`.
+//! anybody), statements kept out of the log. Must never use TCP. Proved by `tests/servers/life.rs`.
 
 use std::io;
 use std::time::Duration;

@@ -2,7 +2,7 @@
 //!
 //! Decides what every member's configuration says and who may say it: the user's parameters go to `postgresql.conf`,
 //! the protocol's to `postgresql.auto.conf`, which is read last and wins (§2). Must never let a value end its line or
-//! a user's parameter touch what the protocol rests on. Proved by the tests below and by `tests/settings.rs`, which
+//! a user's parameter touch what the protocol rests on. Proved by the tests below and by `tests/servers/settings.rs`, which
 //! lets real servers read the files.
 
 mod hba;

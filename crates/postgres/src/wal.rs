@@ -2,7 +2,7 @@
 //!
 //! Decides where a record of a known length ends, which PostgreSQL's tools do not print (P23). Must never under-count:
 //! an end reported too low would lose an acknowledged commit. Proved by `tests` and, against a real server, by
-//! `tests/seal.rs` and `tests/shutdown.rs`.
+//! `tests/servers/seal.rs`.
 
 use ha::{Lsn, Timeline};
 

@@ -2,7 +2,7 @@
 //!
 //! The one question to which a standby answers with the timeline that it *replays* (§4 step 3d); SQL functions show
 //! only the last checkpoint's or the receiver's. The driver crate has no replication mode, and the exchange is four
-//! messages long. Proved by `tests/seal.rs`.
+//! messages long. Proved by `tests/servers/seal.rs`.
 
 use std::io;
 use std::time::Duration;

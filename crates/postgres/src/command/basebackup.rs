@@ -2,7 +2,7 @@
 //!
 //! Decides names, TLS and crash-safety: the copy grows beside the final place and is renamed when complete and fsynced
 //! (I3: what is in place is whole). Must never use the member's own application name or slot, since it reports flush
-//! positions too (P14), and never overwrite a data directory. Proved by `tests` and `tests/life.rs`.
+//! positions too (P14), and never overwrite a data directory. Proved by `tests` and `tests/servers/life.rs`.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! `initdb`: a new cluster.
 //!
 //! Decides checksums, encoding, locale and that no password exists yet. Works beside the final place and renames at
-//! the end, so that a crash anywhere leaves either no data directory or a complete one. Proved by `tests/life.rs`.
+//! the end, so that a crash anywhere leaves either no data directory or a complete one. Proved by `tests/servers/life.rs`.
 
 use std::time::Duration;
 

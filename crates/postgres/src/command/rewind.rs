@@ -2,7 +2,7 @@
 //!
 //! Decides the order: durable marker, then the program, then fsync, then the marker goes. Must never leave a directory
 //! that a rewind has touched and not finished without the marker: started, it serves its own diverged rows (P22).
-//! Whether a rewind is allowed at all (I12) is the caller's to know. Proved by `tests` and `tests/life.rs`.
+//! Whether a rewind is allowed at all (I12) is the caller's to know. Proved by `tests` and `tests/servers/life.rs`.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! `pg_waldump` as a reader of the local log: is there another valid record, and where does one end?
 //!
 //! Decides what counts as the end of local WAL (P8: only a reader of the files tells it). Must never take "the program
-//! could not run" for "there is no further record". Proved by `tests`, `tests/seal.rs` and `tests/shutdown.rs`.
+//! could not run" for "there is no further record". Proved by `tests`, `tests/servers/seal.rs`.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;

@@ -3,7 +3,7 @@
 //! Decides which files: every missing id from the current timeline + 1 to T − 1, each with the full parent history and
 //! the member's own end as its fork. PostgreSQL takes the id after the highest that it finds without a gap. Must never
 //! plant before the list is durable in the promise, nor leave a planted file behind for a start or a follow unless the
-//! promotion to T completed. Proved by `tests` and `tests/promote.rs`.
+//! promotion to T completed. Proved by `tests` and `tests/servers/life.rs`.
 
 use std::path::Path;
 

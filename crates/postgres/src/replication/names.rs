@@ -2,7 +2,7 @@
 //!
 //! `SHOW` proves nothing: backends skip the wait by a shared flag that only the checkpointer sets. Decides the order of
 //! a change, and the proof: a commit that is *seen* waiting. Must never go from empty to real names without that proof.
-//! Proved by `tests/names.rs`.
+//! Proved by `tests/servers/names.rs`.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! One physical slot per member, on every electable member.
 //!
 //! Decides which slots there are. Must never drop one that is in use or not of ours. On a standby nobody reads from the
-//! slots, so they are moved by hand, or they would hold WAL for ever. Proved by `tests/life.rs`.
+//! slots, so they are moved by hand, or they would hold WAL for ever. Proved by `tests/servers/life.rs`.
 
 use std::collections::BTreeSet;
 

@@ -1,7 +1,7 @@
 //! Who streams from this server, and how far each has flushed.
 //!
 //! Decides which walsender is a member's: application name *and* role must carry the same incarnation (I10). Must never
-//! read a NULL position as zero or as caught up (P14). Proved by `tests` and `tests/names.rs`.
+//! read a NULL position as zero or as caught up (P14). Proved by `tests` and `tests/servers/names.rs`.
 
 use std::collections::BTreeSet;
 

@@ -1,7 +1,7 @@
 //! What a running server is doing, as far as it could be seen.
 //!
 //! Decides nothing. Must never turn a failed look into a fact: what was not seen is `Unknown`, with the reason.
-//! Proved by `tests/life.rs`.
+//! Proved by `tests/servers/life.rs`.
 
 use std::time::Duration;
 

@@ -2,7 +2,7 @@
 //!
 //! Decides two variants: open, and the gate that admits only the agent and replication (§4 step 6, I13). Must never
 //! admit replication without a certificate of this cluster (I10), nor let a user's line stand before ours or become
-//! two. Refusals are `reject` lines, so that clients see 28000 (P25). Proved by `tests` and `tests/gate.rs`.
+//! two. Refusals are `reject` lines, so that clients see 28000 (P25). Proved by `tests` and `tests/servers/gate.rs`.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;

@@ -1,7 +1,7 @@
 //! The value of `synchronous_standby_names`.
 //!
 //! Decides how an electorate is written. Must never turn "unknown" or an empty set into an empty value, which releases
-//! every waiting commit as acknowledged (P5, I7). Proved by `tests` and `tests/names.rs`.
+//! every waiting commit as acknowledged (P5, I7). Proved by `tests` and `tests/servers/names.rs`.
 
 use ha::Names;
 

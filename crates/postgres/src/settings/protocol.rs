@@ -2,7 +2,7 @@
 //!
 //! Decides every setting of §2 and of the member's present role. Must never render an empty
 //! `synchronous_standby_names` unless the leader is known to be alone, and never a `restore_command` that could slow a
-//! promotion (P17). Proved by `tests` and `tests/settings.rs`.
+//! promotion (P17). Proved by `tests` and `tests/servers/settings.rs`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

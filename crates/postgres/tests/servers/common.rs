@@ -151,7 +151,7 @@ impl Member {
         layout.prepare().unwrap();
         let incarnation = Incarnation(0x1000 + number);
         let mut protocol = Protocol::new(lab.binaries.major(), layout.clone(), incarnation, "pg");
-        protocol.listen_addresses = "127.0.0.1".to_owned();
+        "127.0.0.1".clone_into(&mut protocol.listen_addresses);
         protocol.tls = Some(lab.server_tls.clone());
         let mut hba = Hba::closed();
         hba.access = Access::Open;

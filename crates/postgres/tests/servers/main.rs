@@ -8,6 +8,7 @@
 
 mod common;
 
+mod facts;
 mod gate;
 mod life;
 mod names;

@@ -164,7 +164,11 @@ fn a_paused_replay_is_resumed_by_the_seal() {
             session.rows("pause", "SELECT pg_wal_replay_pause()", &[]).await.unwrap();
             one.client().await.batch_execute("CREATE TABLE public.t AS SELECT 1 AS x").await.unwrap();
             let acknowledged = one.flushed().await;
+            // A client that connects and says nothing is no reason to wait for its authentication timeout.
+            let _silent = tokio::net::TcpStream::connect(("127.0.0.1", two.layout.port())).await.unwrap();
+            let start = Instant::now();
             assert!(two.seal().await.lsn >= acknowledged);
+            assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
             assert_eq!(two.count("t").await, 1);
         })
     });
@@ -186,6 +190,31 @@ fn p23_a_clean_stop_ends_where_the_standby_ends() {
             two.kill().await;
             let control = two.control().await;
             assert!(two.reader().await.shutdown_end(&control, BOUND).await.is_err());
+        })
+    });
+}
+
+#[test]
+fn p19_a_standby_with_too_low_values_restarts_with_those_of_its_log() {
+    run(module_path!(), "p19_a_standby_with_too_low_values_restarts_with_those_of_its_log", |lab| {
+        Box::pin(async move {
+            let mut one = Member::primary(&lab, 1).await;
+            let mut two = Member::standby_of(&mut one, 2).await;
+            one.stop(StopMode::Fast).await;
+            let higher = [("max_connections".to_owned(), "150".to_owned())];
+            one.settings.user = postgres::settings::UserParameters::new(higher, []).unwrap();
+            one.start_primary().await;
+            one.session().await.batch("write", "CREATE TABLE public.t AS SELECT 1 AS x").await.unwrap();
+            two.wait_for("pause", |o| matches!(o, Observation::Standby(s) if s.paused)).await;
+            two.kill().await;
+
+            let control = two.control().await;
+            let floors = postgres::settings::floors(&control, &two.settings.user.effective());
+            assert_eq!(floors.get("max_connections"), Some(&150), "{floors:?}");
+            two.settings.protocol.floors = floors;
+            two.start_standby(Some(one.upstream())).await;
+            two.wait_replayed(one.flushed().await).await;
+            assert_eq!(two.count("t").await, 1);
         })
     });
 }
