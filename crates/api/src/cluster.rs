@@ -74,7 +74,7 @@ pub use storage::Storage;
         .message("version: the major version of an existing cluster cannot be changed; create a new cluster of the other version"),
     validation = Rule::new("has(self.storage.storageClass) == has(oldSelf.storage.storageClass) && (!has(self.storage.storageClass) || self.storage.storageClass == oldSelf.storage.storageClass)")
         .message("storage.storageClass: cannot be changed; create a new cluster in the other class"),
-    validation = Rule::new("quantity(self.storage.size).compareTo(quantity(oldSelf.storage.size)) >= 0")
+    validation = Rule::new("!isQuantity(self.storage.size) || quantity(self.storage.size).compareTo(quantity(oldSelf.storage.size)) >= 0")
         .message(Message::Expression("'storage.size: volumes cannot shrink; write ' + oldSelf.storage.size + ' or more'".into())),
     validation = Rule::new("has(self.bootstrap) == has(oldSelf.bootstrap) && (!has(self.bootstrap) || self.bootstrap == oldSelf.bootstrap)")
         .message("bootstrap: is used once, when the cluster is made, and cannot be changed; use SQL instead")
@@ -88,7 +88,9 @@ pub struct PostgresClusterSpec {
     /// Image of PostgreSQL; stock images work. When left out, the operator's image for the version is chosen once and
     /// pinned in status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 512), regex(pattern = r"^[a-z0-9][A-Za-z0-9._/:@-]*$"))]
+    #[schemars(length(min = 1, max = 512))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9][A-Za-z0-9._/:@-]*$')")
+        .message("image: write an image reference such as registry.example/postgres:17.6"))]
     pub image: Option<String>,
 
     /// When the kubelet pulls the image.

@@ -34,6 +34,17 @@ const UNITS: [(&str, u64); 11] = [
     ("P", 1_000_000_000_000_000),
 ];
 
+/// A CEL rule on a size: its syntax and its least value.
+pub(crate) fn cel_at_least(least: &str) -> String {
+    let syntax = cel_is_size("self");
+    format!("{syntax} && !quantity(self).isLessThan(quantity('{least}'))")
+}
+
+/// The syntax, as a CEL condition on `field`.
+pub(crate) fn cel_is_size(field: &str) -> String {
+    format!(r"{field}.matches('^[0-9]{{1,15}}(\\.[0-9]{{1,3}})?(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P)?$')")
+}
+
 impl Size {
     /// So many bytes.
     pub const fn from_bytes(bytes: u64) -> Self {
@@ -119,12 +130,12 @@ impl JsonSchema for Size {
         "Size".into()
     }
 
+    /// Without a pattern: the rule of each field says what to write, which a regular expression does not.
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
             "minLength": 1,
             "maxLength": 24,
-            "pattern": r"^[0-9]{1,15}(\.[0-9]{1,3})?(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P)?$",
         })
     }
 }

@@ -123,17 +123,22 @@ fn failing(pod: &Pod, age: Duration) -> Option<String> {
     (age > UNREADY_AFTER).then(|| format!("not ready for {} minutes", age.as_secs() / 60))
 }
 
+/// What is told must not change while nothing does, or the status would be written again and again: of the kubelet's
+/// messages, which hold ports and back-offs, only those are repeated that name a mistake in the spec.
 fn stuck(container: &ContainerStatus) -> Option<String> {
     let waiting = container.state.as_ref()?.waiting.as_ref()?;
-    let reason = waiting.reason.as_deref()?;
-    if !STUCK.contains(&reason) {
-        return None;
-    }
-    // The message of a crash loop changes with each back-off; what is told must not.
-    let told = waiting.message.as_deref().filter(|_| reason != "CrashLoopBackOff").unwrap_or_default();
-    let told = told.lines().next().unwrap_or_default();
+    let reason = waiting.reason.as_deref().filter(|reason| STUCK.contains(reason))?;
     let name = &container.name;
-    Some(if told.is_empty() { format!("{name}: {reason}") } else { format!("{name}: {reason}: {told}") })
+    Some(match reason {
+        "ErrImagePull" | "ImagePullBackOff" => format!("{name}: cannot pull image {}", container.image),
+        "ErrImageNeverPull" => format!("{name}: the node has no image {}", container.image),
+        "InvalidImageName" => format!("{name}: {} is not the name of an image", container.image),
+        "CreateContainerConfigError" => {
+            let told = waiting.message.as_deref().and_then(|message| message.lines().next());
+            format!("{name}: {reason}: {}", told.unwrap_or_default())
+        }
+        _ => format!("{name}: {reason}"),
+    })
 }
 
 /// Names of pods that should exist and are not ready.

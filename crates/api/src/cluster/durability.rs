@@ -5,7 +5,11 @@ use std::collections::BTreeMap;
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Duration, Size};
+use crate::{
+    Duration, Size,
+    duration::{cel_between, cel_is_duration},
+    size::cel_at_least,
+};
 
 /// What an acknowledged write means.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,6 +30,7 @@ pub struct Durability {
 
     /// In mode `async`: how far behind the master a follower may be to take over.
     #[serde(default = "default_max_lag")]
+    #[x_kube(validation = Rule::new(cel_at_least("0")).message("durability.maxLag: write a size such as 16Mi"))]
     pub max_lag: Size,
 }
 
@@ -75,26 +80,29 @@ pub enum WhenShort {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("duration(self.shrinkAfter) > duration(self.detection)")
+    validation = Rule::new(format!(
+        "!({} && {}) || duration(self.shrinkAfter) > duration(self.detection)",
+        cel_is_duration("self.shrinkAfter"), cel_is_duration("self.detection")
+    ))
         .message("failover.shrinkAfter: must be longer than failover.detection, else the master gives up followers before an election could end")
 )]
 pub struct Failover {
     /// How long the master must be silent before the others elect.
     #[serde(default = "default_detection")]
-    #[x_kube(validation = Rule::new("duration(self) >= duration('500ms') && duration(self) <= duration('60s')")
-        .message("failover.detection: write 500ms to 60s"))]
+    #[x_kube(validation = Rule::new(cel_between("500ms", "60s"))
+        .message("failover.detection: write a duration from 500ms to 60s, such as 2s"))]
     pub detection: Duration,
 
     /// How long a master may go on without hearing from anybody.
     #[serde(default = "default_fence")]
-    #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('60s')")
-        .message("failover.fence: write 1s to 60s"))]
+    #[x_kube(validation = Rule::new(cel_between("1s", "60s"))
+        .message("failover.fence: write a duration from 1s to 60s, such as 3s"))]
     pub fence: Duration,
 
     /// With `durability.whenShort: continue`, how long writes wait for missing followers.
     #[serde(default = "default_shrink_after")]
-    #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('10m')")
-        .message("failover.shrinkAfter: write 1s to 10m"))]
+    #[x_kube(validation = Rule::new(cel_between("1s", "10m"))
+        .message("failover.shrinkAfter: write a duration from 1s to 10m, such as 5s"))]
     pub shrink_after: Duration,
 
     /// Preference among equally good followers, by pod name; the higher wins, 0 when not named.

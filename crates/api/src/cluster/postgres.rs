@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Scalar, parameters};
 
+/// A control character other than a tab could smuggle in another line.
+const HBA: &str = r"self.all(line, line.matches('^(local|host|hostssl|hostnossl|hostgssenc|hostnogssenc)[ \\t][^\\x00-\\x08\\x0a-\\x1f]*$'))";
+
 /// Settings of PostgreSQL.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -25,14 +28,7 @@ pub struct Postgres {
     /// Lines of `pg_hba.conf`. They come after those that the operator needs and before the default, which lets
     /// everybody in with a password over TLS.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(
-        length(max = 64),
-        inner(
-            length(min = 1, max = 512),
-            regex(
-                pattern = r"^(local|host|hostssl|hostnossl|hostgssenc|hostnogssenc)[ \t][^\x00-\x08\x0a-\x1f]*$"
-            )
-        )
-    )]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 512)))]
+    #[x_kube(validation = Rule::new(HBA).message("postgres.hba: each item is one line that begins with local, host, hostssl, hostnossl, hostgssenc or hostnogssenc, such as hostssl all all 10.0.0.0/8 scram-sha-256"))]
     pub hba: Vec<String>,
 }

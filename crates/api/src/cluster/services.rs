@@ -6,7 +6,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Size, schema};
+use crate::{Size, schema, size::cel_at_least};
 
 /// The Services of a cluster.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -31,7 +31,9 @@ pub struct Services {
 pub struct WriteService {
     /// Name of the Service, `<cluster>-pgwrite` when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 58), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 58))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
+        .message("services.write.name: write a DNS label that begins with a letter, such as pgwrite"))]
     pub name: Option<String>,
 
     /// How the Service is published.
@@ -50,11 +52,14 @@ pub struct WriteService {
 pub struct ReadService {
     /// Name of the Service, `<cluster>-pgread` when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 58), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 58))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
+        .message("services.read.name: write a DNS label that begins with a letter, such as pgread"))]
     pub name: Option<String>,
 
     /// How far behind the master a follower may be to be listed.
     #[serde(default = "default_max_lag")]
+    #[x_kube(validation = Rule::new(cel_at_least("0")).message("services.read.maxLag: write a size such as 16Mi"))]
     pub max_lag: Size,
 
     /// Whether the master is listed too.

@@ -3,15 +3,15 @@
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Size;
+use crate::{Size, size::cel_at_least};
 
 /// The volume of each member.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Storage {
     /// Size of each volume. Can grow where the storage class allows it, never shrink.
-    #[x_kube(validation = Rule::new("!quantity(self).isLessThan(quantity('256Mi'))")
-        .message("storage.size: an empty cluster needs 256Mi; write for example 10Gi"))]
+    #[x_kube(validation = Rule::new(cel_at_least("256Mi"))
+        .message("storage.size: write a size of 256Mi or more, such as 10Gi"))]
     pub size: Size,
 
     /// Storage class of the volumes. When left out, the cluster's default class.

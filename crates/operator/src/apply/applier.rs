@@ -1,6 +1,6 @@
 //! One way to write an object: look whose it is, skip what is as it was left, apply.
 //!
-//! A cluster at rest costs no write (L2): the resourceVersion after the last apply is remembered with what was applied, and
+//! A cluster at rest costs no write (L2): the version after the last apply is remembered with what was applied, and
 //! only a change of either writes again. Losing that memory costs one apply per object.
 
 use std::{
@@ -155,13 +155,13 @@ impl Applier {
         let key = (kind.clone(), cluster.namespace.clone(), name.clone());
         if let Some(there) = there {
             check_owner(cluster, &kind, &name, &there)?;
-            let version = there.resource_version().unwrap_or_default();
+            let version = version(&there);
             if self.remembered(&key) == Some(Last { content, version }) {
                 return Ok(there);
             }
         }
         let applied = self.calls.apply(FieldManager::OPERATOR, object).await.map_err(failed)?;
-        let version = applied.resource_version().unwrap_or_default();
+        let version = version(&applied);
         self.last.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Last { content, version });
         tracing::debug!(kind, name, "applied");
         Ok(applied)
@@ -190,6 +190,19 @@ fn check_owner<K: Object>(
         (true, false, false) => Ok(()),
         (true, true, _) | (true, false, true) => Err(ApplyError::Leaving { kind, name }),
         (false, _, _) => Err(ApplyError::NameTaken { kind, name }),
+    }
+}
+
+/// What changes whenever somebody changes what we applied. The generation where there is one, because the resourceVersion
+/// moves with each status that a controller of Kubernetes writes.
+fn version<K: Object>(object: &K) -> String {
+    let meta = object.meta();
+    match meta.generation {
+        None => meta.resource_version.clone().unwrap_or_default(),
+        Some(generation) => {
+            let metadata = (&meta.uid, &meta.labels, &meta.annotations, &meta.owner_references);
+            format!("{generation} {}", serde_json::to_string(&metadata).unwrap_or_default())
+        }
     }
 }
 

@@ -162,6 +162,11 @@ fn postgres(cluster: &ValidatedCluster) -> Container {
                 sub_path: Some("passwd".to_owned()),
                 ..mount(VOLUME_ETC, "/etc/passwd")
             },
+            VolumeMount {
+                read_only: Some(true),
+                sub_path: Some("group".to_owned()),
+                ..mount(VOLUME_ETC, "/etc/group")
+            },
             mount(VOLUME_TLS, paths::TLS),
             mount(VOLUME_SHM, "/dev/shm"),
             mount(VOLUME_TMP, "/tmp"),
