@@ -4,10 +4,17 @@
 
 mod cache;
 mod command;
+mod crd;
+mod demo;
+mod deploy;
 mod golang;
 mod images;
 mod packages;
 mod rig;
+mod sim;
+mod test;
+mod this;
+mod tidy;
 
 use std::process::ExitCode;
 
@@ -21,12 +28,30 @@ enum Task {
     Rig(rig::Arguments),
     /// Container images: PostgreSQL, the product, the test client.
     Images(images::Arguments),
+    /// Install the charts of this tree on the rig.
+    Deploy(deploy::Arguments),
+    /// Three members form, the master dies, nothing is lost; leaves the cluster up to look at.
+    Demo(demo::Arguments),
+    /// Run the tests, all of them or one layer.
+    Test(test::Arguments),
+    /// Check house rules that a compiler does not.
+    Tidy(tidy::Arguments),
+    /// Write the custom resource definitions.
+    Crd(crd::Arguments),
+    /// Run the simulator of the protocol.
+    Sim(sim::Arguments),
 }
 
 fn main() -> ExitCode {
     let outcome = match Task::parse() {
         Task::Rig(arguments) => rig::run(arguments),
         Task::Images(arguments) => images::run(&arguments),
+        Task::Deploy(arguments) => deploy::command(&arguments),
+        Task::Demo(arguments) => demo::run(&arguments),
+        Task::Test(arguments) => test::run(&arguments),
+        Task::Tidy(arguments) => tidy::run(&arguments),
+        Task::Crd(arguments) => crd::run(&arguments),
+        Task::Sim(arguments) => sim::run(&arguments),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

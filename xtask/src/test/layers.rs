@@ -1,0 +1,155 @@
+//! What each layer runs.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use super::counts::{self, Counts};
+use crate::deploy::{self, Target};
+use crate::this::{self, StartedRig};
+use crate::{command, tidy};
+
+/// Seeds of one run in CI; the long forms are for people (`cargo xtask sim`).
+const SEEDS: &str = "2000";
+
+/// House rules, format, lints and generated files.
+pub(super) fn tidy() -> Result<Counts> {
+    let mut counts = Counts::default();
+    for (rule, outcome) in tidy::house_rules(&this::tree()) {
+        let offenders = outcome.with_context(|| rule.to_owned())?;
+        for offender in &offenders {
+            println!("{rule}: {offender}");
+        }
+        counts += Counts::one(offenders.is_empty());
+    }
+    counts += step("rustfmt", this::cargo(["fmt", "--all", "--check"]));
+    counts += step("clippy", tidy::clippy());
+    counts += step("generated definitions", this::xtask(["crd", "--check"])?);
+    Ok(counts)
+}
+
+/// Everything that needs no server.
+pub(super) fn unit() -> Result<Counts> {
+    let mut counts = counts::tests(this::cargo([
+        "test",
+        "--workspace",
+        "--locked",
+        "--no-fail-fast",
+        "--exclude",
+        "matriarch-postgres",
+    ]))?;
+    counts += counts::tests(this::cargo(["test", "--package", "matriarch-postgres", "--locked", "--lib"]))?;
+    Ok(counts)
+}
+
+/// The protocol under simulation.
+pub(super) fn sim() -> Result<Counts> {
+    Ok(step_shown(this::xtask(["sim", "--seeds", SEEDS])?))
+}
+
+/// Facts about PostgreSQL, on every major version that is installed, at least one.
+pub(super) fn postgres() -> Result<Counts> {
+    let installed = || -> bool {
+        std::fs::read_dir("/usr/lib/postgresql").is_ok_and(|entries| {
+            entries.filter_map(Result::ok).any(|entry| entry.path().join("bin/postgres").exists())
+        })
+    };
+    if !installed() {
+        command::run("refresh the list of Debian packages", command::command("apt-get", ["update", "-q"]))?;
+        // Without Debian's own cluster, which nobody asked for and which would start by itself.
+        std::fs::create_dir_all("/etc/postgresql-common").context("creating /etc/postgresql-common")?;
+        let settings = Path::new("/etc/postgresql-common/createcluster.conf");
+        if !settings.exists() {
+            std::fs::write(settings, "create_main_cluster = false\n")
+                .context("writing createcluster.conf")?;
+        }
+        let mut install =
+            command::command("apt-get", ["install", "-y", "-q", "--no-install-recommends", "postgresql"]);
+        install.env("DEBIAN_FRONTEND", "noninteractive");
+        command::run("install PostgreSQL", install)?;
+    }
+    counts::tests(this::cargo([
+        "test",
+        "--package",
+        "matriarch-postgres",
+        "--locked",
+        "--no-fail-fast",
+        "--test",
+        "*",
+    ]))
+}
+
+/// The charts: lint, and what they render with every switch on and off.
+pub(super) fn chart() -> Result<Counts> {
+    let mut counts = Counts::default();
+    for chart in deploy::CHARTS {
+        let directory = this::tree().join("charts").join(chart);
+        let mut lint = Target::Rig.helm(["lint", "--strict"])?;
+        lint.arg(&directory);
+        counts += step(&format!("helm lint {chart}"), lint);
+        for (what, values) in deploy::variants(chart)? {
+            let mut template = Target::Rig.helm(["template", "test", "--namespace", "test"])?;
+            template.arg(&directory).args(values);
+            let rendered = command::output(&mut template);
+            if let Err(error) = &rendered {
+                println!("helm template {chart} {what}: {error:#}");
+            }
+            counts += Counts::one(rendered.is_ok_and(|text| text.contains("kind:")));
+        }
+    }
+    Ok(counts)
+}
+
+/// The end-to-end scenarios, on a rig with this tree's images and charts.
+pub(super) fn e2e(names: &[String], all: bool, keep: bool) -> Result<Counts> {
+    let mut build = this::cargo(["build", "--locked", "--package", "matriarch-e2e"]);
+    build.arg("--quiet");
+    command::run("build the end-to-end tests", build)?;
+    command::run("build the images and load them", this::xtask(["images", "load"])?)?;
+    deploy::run(&Target::Rig, &deploy::Options::default())?;
+    let mut tests = Command::new(target_directory()?.join("debug/matriarch-e2e"));
+    tests
+        .args(names)
+        .current_dir(this::tree())
+        .env("MATRIARCH_XTASK", std::env::current_exe().context("finding this program")?)
+        .env_remove("KUBECONFIG");
+    if all {
+        tests.arg("--all");
+    }
+    if keep {
+        tests.arg("--keep");
+    }
+    counts::tests(tests)
+}
+
+/// Starts the rig for the layers that need it.
+pub(super) fn rig() -> Result<Option<StartedRig>> {
+    StartedRig::unless_running(&[])
+}
+
+fn target_directory() -> Result<PathBuf> {
+    let text =
+        command::output(&mut this::cargo(["metadata", "--format-version=1", "--no-deps", "--locked"]))?;
+    let metadata: serde_json::Value =
+        serde_json::from_str(&text).context("reading what cargo metadata says")?;
+    let directory =
+        metadata["target_directory"].as_str().context("cargo metadata names no target directory")?;
+    Ok(PathBuf::from(directory))
+}
+
+/// One check that is a program.
+fn step(label: &str, program: Command) -> Counts {
+    match command::run(label, program) {
+        Ok(()) => Counts::one(true),
+        Err(error) => {
+            println!("{error:#}");
+            Counts::one(false)
+        }
+    }
+}
+
+/// The same for a program whose output is its report.
+fn step_shown(mut program: Command) -> Counts {
+    Counts::one(program.status().is_ok_and(|status| status.success()))
+}

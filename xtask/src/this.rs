@@ -1,0 +1,94 @@
+//! This program called by itself, and the tree that it belongs to.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use std::os::unix::process::CommandExt;
+
+use anyhow::{Context, Result};
+
+/// The root of the tree.
+pub(crate) fn tree() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+/// Another subcommand of this program.
+pub(crate) fn xtask<const N: usize>(arguments: [&str; N]) -> Result<Command> {
+    let mut command = Command::new(std::env::current_exe().context("finding this program")?);
+    command.args(arguments).current_dir(tree());
+    Ok(command)
+}
+
+/// The cargo that runs this program, else whichever is found.
+pub(crate) fn cargo<const N: usize>(arguments: [&str; N]) -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(arguments).current_dir(tree());
+    cargo
+}
+
+/// A rig that this command started and must not leave behind.
+///
+/// A caretaker process takes it down should this one be interrupted or killed: nobody else could then.
+pub(crate) struct StartedRig {
+    caretaker: Child,
+}
+
+impl StartedRig {
+    /// Starts the rig, unless it runs already: then it is not ours to take down and nothing is returned.
+    pub(crate) fn unless_running(arguments: &[&str]) -> Result<Option<Self>> {
+        let running = xtask(["rig", "status"])?
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .context("asking how the rig is")?
+            .success();
+        if running {
+            return Ok(None);
+        }
+        let exe = std::env::current_exe().context("finding this program")?;
+        let parent = std::process::id().to_string();
+        let mut caretaker = Command::new("sh");
+        caretaker
+            .args(["-c", "tail --pid=\"$1\" -f /dev/null; exec \"$2\" rig down", "caretaker", &parent])
+            .arg(exe)
+            .current_dir(tree())
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        let caretaker = caretaker.spawn().context("starting the rig's caretaker")?;
+        let started = Self { caretaker };
+        let status = xtask(["rig", "up"])?.args(arguments).status().context("starting the rig")?;
+        if status.success() {
+            return Ok(Some(started));
+        }
+        drop(started);
+        anyhow::bail!("the rig did not start")
+    }
+
+    /// Leaves it running after all.
+    pub(crate) fn keep(mut self) {
+        self.dismiss();
+        std::mem::forget(self);
+    }
+
+    fn dismiss(&mut self) {
+        // The group, for the shell has a child of its own.
+        if let Ok(pid) = i32::try_from(self.caretaker.id())
+            && let Some(group) = rustix::process::Pid::from_raw(pid)
+        {
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        }
+        let _ = self.caretaker.wait();
+    }
+}
+
+impl Drop for StartedRig {
+    fn drop(&mut self) {
+        if let Ok(mut down) = xtask(["rig", "down"])
+            && let Err(error) = down.status()
+        {
+            eprintln!("error: taking the rig down: {error}");
+        }
+        self.dismiss();
+    }
+}
