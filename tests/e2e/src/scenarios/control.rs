@@ -82,13 +82,8 @@ pub(crate) async fn operator_upgraded(world: &World) -> Result<()> {
     }
     // What a chart of a new version changes: the operator's image and the one it would give to new clusters.
     let image = |image: &str| {
-        let mut environment = container.env.clone().unwrap_or_default();
-        for variable in &mut environment {
-            if variable.value.as_deref() == Some(if image == new { old.as_str() } else { new.as_str() }) {
-                variable.value = Some(image.to_owned());
-            }
-        }
-        json!({"spec": {"template": {"spec": {"containers": [{"name": name, "image": image, "env": environment}]}}}})
+        let arguments: Vec<String> = container.args.iter().flatten().map(|word| word.replace(&old, image)).collect();
+        json!({"spec": {"template": {"spec": {"containers": [{"name": name, "image": image, "args": arguments}]}}}})
     };
     upgrade(world, &operator, &image(&new)).await?;
     // Something for the new operator to do, so that it surely has reconciled.
