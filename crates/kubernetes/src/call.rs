@@ -98,6 +98,13 @@ impl CallError {
         }
     }
 
+    /// Whether the API server names this field as a cause.
+    pub fn about(&self, field: &str) -> bool {
+        let Self::Api { source, .. } = self else { return false };
+        let kube::Error::Api(status) = source.as_ref() else { return false };
+        status.details.as_ref().is_some_and(|details| details.causes.iter().any(|cause| cause.field == field))
+    }
+
     /// The message of the API server when there is one, for people: it names the field and the reason.
     pub fn told(&self) -> String {
         match self {

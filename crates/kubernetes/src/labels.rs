@@ -65,8 +65,9 @@ pub async fn set_role(
     match calls.run("label pod", api.patch_metadata(name, &params, &Patch::Merge(&patch))).await {
         Ok(_) => Ok(Labelled::Set),
         Err(error) => match error.class() {
-            // Another UID is told as 422 (the field is immutable) or 409 (precondition).
-            ErrorClass::NotFound | ErrorClass::Conflict | ErrorClass::Invalid => Ok(Labelled::OtherPod),
+            // Another UID is told as 422 on that field, which is immutable, or as 409; other 422 are refusals.
+            ErrorClass::NotFound | ErrorClass::Conflict => Ok(Labelled::OtherPod),
+            ErrorClass::Invalid if error.about("metadata.uid") => Ok(Labelled::OtherPod),
             _ => Err(error),
         },
     }
@@ -93,7 +94,12 @@ mod tests {
                     "metadata": {"name": "pg-0"}}),
                 )
             } else {
-                Answer::status(422, "Invalid")
+                Answer::Json(
+                    422,
+                    json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 422,
+                    "reason": "Invalid", "message": "field is immutable",
+                    "details": {"causes": [{"reason": "FieldValueInvalid", "message": "", "field": "metadata.uid"}]}}),
+                )
             }
         });
         let calls = Calls::new(client, Duration::from_secs(1));
@@ -102,5 +108,12 @@ mod tests {
         assert_eq!(set_role(&calls, "shop", "pg-0", "new", None).await.unwrap(), Labelled::Set);
         let asked = log.lock().unwrap().pop().unwrap();
         assert_eq!(asked.body, json!({"metadata": {"uid": "new", "labels": {"role": null}}}));
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_not_another_pod() {
+        let (client, _) = api_server(|_| Answer::status(422, "denied by policy"));
+        let calls = Calls::new(client, Duration::from_secs(1));
+        assert!(set_role(&calls, "shop", "pg-0", "u", Some(Role::Master)).await.is_err());
     }
 }

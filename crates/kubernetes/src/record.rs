@@ -243,7 +243,7 @@ impl RecordStore {
     }
 
     /// Writes the same record with a newer `renewTime`: the authority of asynchronous mode, and the sign of
-    /// life every 10 s. A compare-and-swap like any other: decisions made on `on` are void afterwards.
+    /// life every 10 s; without a leader there is nothing to renew. A compare-and-swap like any other: decisions made on `on` are void afterwards.
     pub async fn renew(&self, on: &Snapshot) -> Swapped {
         self.swap(on, &on.record).await
     }

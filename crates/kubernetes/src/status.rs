@@ -11,7 +11,8 @@ use serde_json::json;
 impl Calls {
     /// Applies `status` to the status subresource of `object`, as `manager`. `status` holds the fields that
     /// this manager owns and no others: those it leaves out, it gives up. The object's UID is a
-    /// precondition when `object` carries one (409 for another object of that name).
+    /// precondition when `object` carries one: for another object of that name the error is
+    /// [`CallError::about`] `metadata.uid`.
     pub async fn apply_status<K: Object>(
         &self,
         manager: FieldManager,
