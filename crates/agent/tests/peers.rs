@@ -46,6 +46,9 @@ fn words(ordinal: u8, boot: u64) -> Announcement {
         flushed: None,
         rewind_source: false,
         echoes: BTreeMap::new(),
+        pending_restart: None,
+        parameters_refused: None,
+        version: None,
     }
 }
 

@@ -245,7 +245,12 @@ impl Drop for Member {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        for number in self.pids() {
+        let pgdata = self.dir.join("pgdata");
+        let numbers = fs::read_dir("/proc").unwrap().flatten();
+        let numbers = numbers.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let at_work =
+            numbers.filter(|n: &u32| fs::read_link(format!("/proc/{n}/cwd")).is_ok_and(|at| at == pgdata));
+        for number in self.pids().into_iter().chain(at_work) {
             if alive(number) {
                 let _ = kill_process(pid(number), Signal::KILL);
             }
@@ -510,19 +515,19 @@ fn a_real_postgres_dies_whole_with_its_frozen_agent() {
     let env = vec![("ARGS", args), ("PROGRAM", program.display().to_string())];
     let stage = Stage { scene: "freeze", env, dir: Some(keep), user, ..Stage::default() };
     let mut member = Member::start(stage);
-    member.eventually("it answers", 20 * SECOND, |m| m.dir.join(".s.PGSQL.5432").exists());
-    let mut sessions: Vec<Child> = (0..8)
-        .map(|_| {
-            let mut psql = Command::new(bin.join("psql"));
-            psql.args(["-qXU", "postgres", "-c", "select pg_sleep(60)", "-h"]).arg(&dir);
-            psql.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
-        })
-        .collect();
-    member.eventually("sessions are at work", 10 * SECOND, |_| servers(&program, &pgdata).len() >= 14);
-    let mut distinct: Vec<_> = servers(&program, &pgdata).into_iter().map(|(_, session)| session).collect();
-    distinct.sort();
-    distinct.dedup();
-    assert!(distinct.len() >= 14, "each process has a session of its own");
+    let psql = |statement: &str| {
+        let mut psql = Command::new(bin.join("psql"));
+        psql.args(["-qXU", "postgres", "-c", statement, "-h"]).arg(&dir);
+        psql.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    };
+    member.eventually("it answers", 20 * SECOND, |_| psql("select 1").wait().unwrap().success());
+    let mut sessions: Vec<Child> = (0..8).map(|_| psql("select pg_sleep(60)")).collect();
+    member.eventually("sessions are at work, each process in a session of its own", 10 * SECOND, |_| {
+        let mut distinct: Vec<_> = servers(&program, &pgdata).into_iter().map(|(_, own)| own).collect();
+        distinct.sort();
+        distinct.dedup();
+        distinct.len() >= 14
+    });
 
     // What the scripted agent waits for; they are no processes.
     fs::write(dir.join("pids"), "0\n0\n0\n").unwrap();
