@@ -16,6 +16,7 @@ mod postgres_probe;
 mod promise;
 mod record;
 mod routes;
+mod tell;
 mod tracked;
 mod upkeep;
 mod view;
@@ -48,6 +49,7 @@ use parameters::Parameters;
 use postgres_probe::{Look, Probe};
 use record::{Keeper, Outcome};
 use routes::Routes;
+use tell::Tell;
 use upkeep::Due;
 use view::Surroundings;
 
@@ -82,6 +84,8 @@ struct Driver {
     routes: Routes,
     probe: Probe,
     swap: Option<JoinHandle<Outcome>>,
+    tell: Tell,
+    told_refused: Option<String>,
     renewed_at: Instant,
     slots_at: Instant,
     keeping: Option<JoinHandle<()>>,
@@ -108,6 +112,7 @@ impl Driver {
         let lease_watch = Watch::named(clients.watches.clone(), &config.namespace, &lease);
         let files = files::Files::start(&config, clients.watches.clone(), channel.clone()).await?;
         let members = Members::new(clients.watches.clone(), &config.namespace, channel.clone());
+        let tell = Tell::new(&config, calls.clone());
         let routes = Routes::new(&config, postmaster.boot(), calls, clients.watches);
         let parameters = Parameters::load(config.places.state().join("kept").join("parameters.json"));
         let context = Arc::new(Context {
@@ -148,6 +153,8 @@ impl Driver {
             routes,
             probe,
             swap: None,
+            tell,
+            told_refused: None,
             renewed_at: Instant::default(),
             slots_at: Instant::default(),
             keeping: None,
@@ -204,10 +211,18 @@ impl Driver {
         let decision = ha::decide(&mut self.memory, &view, now);
         self.status.publish(&view, &decision);
         let address = self.context.config.pod_ip.to_string();
-        self.context.channel.announce(Announcement::compose(&view, &decision, &address, now));
+        let mut said = Announcement::compose(&view, &decision, &address, now);
+        self.context.parameters.tell(&wanted.postgres, &mut said);
+        self.context.channel.announce(said.clone());
+        if self.told_refused != said.parameters_refused {
+            if let Some(why) = &said.parameters_refused {
+                self.tell.parameters_refused(&wanted.cluster.uid, why);
+            }
+            self.told_refused.clone_from(&said.parameters_refused);
+        }
         self.log_once(&decision);
         self.pace_reads(&view, &decision);
-        self.routes.turn(&view, &decision.actions, &wanted, &self.members.facts(), now);
+        self.routes.turn(&view, &said, &decision.actions, &wanted, &self.members.facts(), now);
         let wake_at = decision.wake_at;
         self.act(decision.actions, now);
         self.keep_up(&view, now);
@@ -370,15 +385,20 @@ impl Driver {
             () = tokio::time::sleep(pause) => {}
             () = news.any(&context.channel) => {}
             () = routes.ended(clock::now) => {}
-            ended = lane.ended(clock::now) => Self::take_act(&ended),
+            ended = lane.ended(clock::now) => self.take_act(&ended),
             outcome = joined(swap) => self.take_swap(outcome),
         }
     }
 
-    fn take_act(ended: &Ended) {
+    fn take_act(&self, ended: &Ended) {
         let millis = u64::try_from(ended.took.as_millis()).unwrap_or(u64::MAX);
         match &ended.outcome {
-            Ok(()) => tracing::info!(act = ended.name, millis, "done"),
+            Ok(()) => {
+                tracing::info!(act = ended.name, millis, "done");
+                if let Some(wanted) = self.context.files.get().settings {
+                    self.tell.done(ended.name, &wanted.cluster.uid);
+                }
+            }
             Err(error) => tracing::warn!(act = ended.name, millis, error = format!("{error:#}"), "failed"),
         }
     }

@@ -97,6 +97,15 @@ pub struct Announcement {
     pub rewind_source: bool,
     /// The newest announcement received from each peer.
     pub echoes: BTreeMap<MemberName, Echo>,
+    /// For people only: parameters wait for a restart of its PostgreSQL, when known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending_restart: Option<bool>,
+    /// For people only: the newest parameters are refused by its PostgreSQL, in its words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parameters_refused: Option<String>,
+    /// For people only: the version of its PostgreSQL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
 }
 
 /// The report of one's own seal, when it may be given (I2): sealed, and the end of the local log is established.
@@ -182,6 +191,10 @@ impl Announcement {
                     (name.clone(), Echo { boot: heard.boot, sent_at: heard.sent_at })
                 })
                 .collect(),
+            // No decision rests on these; the driver fills them in.
+            pending_restart: None,
+            parameters_refused: None,
+            version: None,
         }
     }
 }

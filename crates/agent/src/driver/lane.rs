@@ -35,7 +35,6 @@ struct Running {
 struct Failure {
     pause: Duration,
     not_before: Instant,
-    why: String,
 }
 
 /// How an act ended.
@@ -130,11 +129,6 @@ impl Lane {
         self.running.as_ref().map(|running| running.name)
     }
 
-    /// What failed last and is not mended yet, for status.
-    pub(crate) fn failures(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        self.failures.iter().map(|(name, failure)| (*name, failure.why.as_str()))
-    }
-
     /// Waits for the running act to end; for ever when there is none. May be dropped and called again.
     pub(crate) async fn ended(&mut self, clock: impl Fn() -> Instant) -> Ended {
         let Some(running) = &mut self.running else { return std::future::pending().await };
@@ -146,17 +140,12 @@ impl Lane {
         let name = running.name;
         let took = now.since(running.since);
         self.running = None;
-        match &outcome {
-            Ok(()) => {
-                self.failures.remove(name);
-            }
-            Err(error) => {
-                let pause =
-                    self.failures.get(name).map_or(FIRST_PAUSE, |last| (last.pause * 2).min(LONGEST_PAUSE));
-                let pause = if name == "stop" { Duration::ZERO } else { pause };
-                let failure = Failure { pause, not_before: now.after(pause), why: format!("{error:#}") };
-                self.failures.insert(name, failure);
-            }
+        if outcome.is_ok() {
+            self.failures.remove(name);
+        } else {
+            let pause = self.failures.get(name).map_or(FIRST_PAUSE, |last| (last.pause * 2).min(LONGEST_PAUSE));
+            let pause = if name == "stop" { Duration::ZERO } else { pause };
+            self.failures.insert(name, Failure { pause, not_before: now.after(pause) });
         }
         Ended { name, outcome, took }
     }
@@ -252,6 +241,5 @@ mod tests {
         assert!(!lane.offer(vec![Action::StartStandby], at(20), |_| async { Ok(()) }));
         assert!(lane.offer(vec![Action::StartStandby], at(300), |_| async { Ok(()) }));
         assert!(lane.ended(|| at(310)).await.outcome.is_ok());
-        assert_eq!(lane.failures().count(), 0);
     }
 }

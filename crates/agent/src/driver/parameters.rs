@@ -5,7 +5,7 @@
 //! input"). Undoing the edit heals.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,8 +22,12 @@ const VALIDATE: Duration = Duration::from_secs(10);
 pub(crate) struct State {
     /// The last wishes that PostgreSQL took.
     pub(crate) accepted: Option<PostgresSettings>,
+    /// The last ones with which it was seen running, nothing waiting for a restart.
+    pub(crate) proved: Option<PostgresSettings>,
     /// The last ones that it did not take, and its words.
     pub(crate) refused: Option<(PostgresSettings, Vec<String>)>,
+    /// The server's own version, such as `17.6`.
+    pub(crate) version: Option<String>,
     /// What waits for a restart.
     pub(crate) pending_restart: BTreeSet<String>,
     /// What the running server was last given: its run, the wishes, the certificates.
@@ -40,8 +44,9 @@ pub(crate) struct Parameters {
 impl Parameters {
     /// Begins with the kept wishes.
     pub(crate) fn load(kept: PathBuf) -> Self {
-        let accepted = std::fs::read(&kept).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        Self { state: Mutex::new(State { accepted, ..State::default() }), kept }
+        let read = |path: &Path| std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let (accepted, proved) = (read(&kept), read(&proved_beside(&kept)));
+        Self { state: Mutex::new(State { accepted, proved, ..State::default() }), kept }
     }
 
     /// A copy of what is known.
@@ -52,6 +57,15 @@ impl Parameters {
     /// Writes what was learned.
     pub(crate) fn set(&self, change: impl FnOnce(&mut State)) {
         change(&mut self.lock());
+    }
+
+    /// What the others, and people, should know of it.
+    pub(crate) fn tell(&self, wanted: &PostgresSettings, said: &mut ha::Announcement) {
+        let state = self.get();
+        said.pending_restart = state.given.map(|_| !state.pending_restart.is_empty());
+        said.version = state.version;
+        said.parameters_refused =
+            state.refused.filter(|(refused, _)| refused == wanted).map(|(_, problems)| problems.join("; "));
     }
 
     /// The wishes to render: the accepted ones, or these when none was ever accepted.
@@ -98,6 +112,29 @@ impl Parameters {
         Ok(())
     }
 
+    /// Notes durably that PostgreSQL runs with the accepted wishes.
+    pub(crate) async fn prove(&self) -> anyhow::Result<()> {
+        let state = self.get();
+        if state.accepted.is_none() || state.accepted == state.proved {
+            return Ok(());
+        }
+        let (path, bytes) = (proved_beside(&self.kept), serde_json::to_vec(&state.accepted)?);
+        tokio::task::spawn_blocking(move || postgres::durable::write_if_changed(&path, &bytes, 0o600)).await??;
+        self.set(|known| known.proved = state.accepted);
+        Ok(())
+    }
+
+    /// PostgreSQL did not start: when that was the first start with new wishes, the proved ones come back.
+    pub(crate) async fn failed_to_start(&self, why: &str) -> anyhow::Result<()> {
+        let state = self.get();
+        let (Some(accepted), Some(proved)) = (state.accepted, state.proved) else { return Ok(()) };
+        if accepted != proved {
+            self.accept(&proved).await?;
+            self.refuse(&accepted, vec![format!("PostgreSQL does not start with them: {why}")]);
+        }
+        Ok(())
+    }
+
     /// Notes that PostgreSQL does not take these wishes.
     pub(crate) fn refuse(&self, wanted: &PostgresSettings, problems: Vec<String>) {
         tracing::warn!(problems = problems.join("; "), "the new parameters are refused, the last good ones stay");
@@ -107,6 +144,10 @@ impl Parameters {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn proved_beside(kept: &Path) -> PathBuf {
+    kept.with_extension("proved.json")
 }
 
 /// The checks that need no PostgreSQL.

@@ -136,6 +136,7 @@ impl Routes {
     pub(crate) fn turn(
         &mut self,
         view: &View,
+        said: &ha::Announcement,
         actions: &[ha::Action],
         wanted: &api::MemberSettings,
         pods: &BTreeMap<String, PodFacts>,
@@ -169,7 +170,7 @@ impl Routes {
             }
         }
         if let Some(leading) = Leading::of(view) {
-            self.lead(&leading, view, wanted, pods, routes, now);
+            self.lead(&leading, (view, said), wanted, pods, routes, now);
         }
     }
 
@@ -177,7 +178,7 @@ impl Routes {
     fn lead(
         &mut self,
         leading: &Leading<'_>,
-        view: &View,
+        (view, said): (&View, &ha::Announcement),
         wanted: &api::MemberSettings,
         pods: &BTreeMap<String, PodFacts>,
         routes: Desired,
@@ -220,7 +221,7 @@ impl Routes {
             }));
             return;
         }
-        let status = status::of(leading, view, wanted, self.done.status.as_ref());
+        let status = status::of(leading, view, said, wanted, self.done.status.as_ref());
         if self.done.status.as_ref() != Some(&status) {
             let (calls, place, uid) = (self.calls.clone(), self.place.clone(), wanted.cluster.uid.clone());
             self.running = Some(tokio::spawn(async move {

@@ -123,13 +123,18 @@ async fn configure(context: &Context) -> anyhow::Result<()> {
     // Asked on a session opened after the reload.
     let session = Session::open(&context.layout, BOUND).await?;
     let pending = pending_restart(&session).await?;
-    if !pending.is_empty() {
+    let version: String = session.value("read the version", "SHOW server_version", &[]).await?;
+    let version = version.split_whitespace().next().map(str::to_owned);
+    if pending.is_empty() {
+        context.parameters.prove().await?;
+    } else {
         tracing::info!(?pending, "parameters wait for a restart");
     }
     let run = context.tracked.get().run;
     let newest = context.parameters.usable(&wanted);
     context.parameters.set(|state| {
         state.pending_restart = pending;
+        state.version = version;
         state.given = Some((run, newest, known.tls_generation));
     });
     Ok(())

@@ -133,6 +133,9 @@ mod tests {
             flushed: None,
             rewind_source: false,
             echoes: BTreeMap::new(),
+            pending_restart: None,
+            parameters_refused: None,
+            version: None,
         }
     }
 

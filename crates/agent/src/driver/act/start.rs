@@ -20,7 +20,7 @@ use postgres::settings::{Access, floors};
 
 use super::{keep_won, still_won};
 use crate::driver::context::Context;
-use crate::supervised::StartCommand;
+use crate::supervised::{PostmasterState, StartCommand};
 
 const CONTROL: Duration = Duration::from_secs(10);
 /// How long a standby's start is watched before it goes on unwatched: it may need its upstream to become consistent.
@@ -153,8 +153,14 @@ async fn watch(context: &Context, bound: Duration) -> anyhow::Result<bool> {
     let mut state = context.postmaster.state();
     while tokio::time::Instant::now() < until {
         if context.postmaster.now().pid().is_none() {
-            let gone = tokio::time::timeout(CONTROL, state.wait_for(|state| state.pid().is_none())).await;
-            bail!("PostgreSQL ended right after its start: {gone:?}");
+            let why = match *state.borrow_and_update() {
+                PostmasterState::Gone { last: Some(exit) } | PostmasterState::Ending { last: Some(exit) } => {
+                    exit.to_string()
+                }
+                other => format!("{other:?}"),
+            };
+            context.parameters.failed_to_start(&why).await?;
+            bail!("PostgreSQL ended right after its start: {why}; its log says why");
         }
         context.look.notify_one();
         match Session::open(&context.layout, Duration::from_secs(1)).await {

@@ -1,7 +1,7 @@
 //! The leader's part of the resource's status, at transitions only (K19).
 
 use api::{LastFailover, MemberRole, MemberSettings, MemberStatus, PostgresCluster, PostgresClusterStatus};
-use ha::View;
+use ha::{Announcement, View};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::core::{PartialObjectMeta, PartialObjectMetaExt as _};
 use kubernetes::{Calls, FieldManager};
@@ -12,6 +12,7 @@ use super::desired::Leading;
 pub(super) fn of(
     leading: &Leading<'_>,
     view: &View,
+    said: &Announcement,
     wanted: &MemberSettings,
     before: Option<&PostgresClusterStatus>,
 ) -> PostgresClusterStatus {
@@ -21,22 +22,21 @@ pub(super) fn of(
         .iter()
         .map(|(name, plan)| {
             let own = *name == view.member.name.0;
-            let peer = view.peers.get(&ha::MemberName(name.clone())).map(|peer| &peer.announcement);
-            let timeline = if own { Some(leading.primary.timeline) } else { peer.and_then(|peer| peer.timeline) };
+            let heard = view.peers.get(&ha::MemberName(name.clone())).map(|peer| &peer.announcement);
+            let peer = if own { Some(said) } else { heard };
             let streaming = peer.map(|peer| {
                 let sender = leading.primary.walsenders.get(&peer.member.incarnation);
                 sender.is_some_and(|sender| sender.streaming)
             });
-            let sealed = if own { Some(view.promise.sealed_below) } else { peer.map(|peer| peer.sealed_below) };
             MemberStatus {
                 name: name.clone(),
                 pool: Some(plan.pool.clone()),
                 role: Some(if own { MemberRole::Master } else { MemberRole::Replica }),
-                timeline: timeline.map(|timeline| i64::from(timeline.0)),
+                timeline: peer.and_then(|peer| peer.timeline).map(|timeline| i64::from(timeline.0)),
                 streaming: if own { None } else { streaming },
-                sealed_below: sealed.and_then(|epoch| number(epoch.0)),
-                version: None,
-                pending_restart: None,
+                sealed_below: peer.and_then(|peer| number(peer.sealed_below.0)),
+                version: peer.and_then(|peer| peer.version.clone()),
+                pending_restart: peer.and_then(|peer| peer.pending_restart),
                 node: own.then(|| view.node.clone()),
                 zone: None,
             }
