@@ -181,7 +181,7 @@ struct Failure {
 }
 
 impl Failure {
-    fn new(why: impl ToString, resume: Option<String>) -> Self {
+    fn new(why: &(impl ToString + ?Sized), resume: Option<String>) -> Self {
         Self { why: why.to_string(), resume }
     }
 }
@@ -199,7 +199,7 @@ async fn list<K: Object>(
     let asked = boottime();
     let list = bounded("list", calls.bound(), api.list(&params))
         .await
-        .map_err(|error| Failure::new(error.told(), None))?;
+        .map_err(|error| Failure::new(&error.told(), None))?;
     let version = list.metadata.resource_version.clone();
     let objects: BTreeMap<_, _> = list
         .items
@@ -230,7 +230,7 @@ async fn follow<K: Object>(
     let limit = period + GRACE;
     let stream = bounded("watch", limit, api.watch(&params, &version))
         .await
-        .map_err(|error| Failure::new(error.told(), Some(version.clone())))?;
+        .map_err(|error| Failure::new(&error.told(), Some(version.clone())))?;
     contact(sender);
     let mut stream = stream.into_stream().boxed();
     loop {
@@ -240,7 +240,7 @@ async fn follow<K: Object>(
             Ok(Some(Err(error))) => {
                 // 410: the version is too old to resume from.
                 let gone = matches!(&error, kube::Error::Api(status) if status.code == 410);
-                return Err(Failure::new(error, (!gone).then_some(version)));
+                return Err(Failure::new(&error, (!gone).then_some(version)));
             }
             Ok(Some(Ok(event))) => event,
         };
@@ -254,7 +254,7 @@ async fn follow<K: Object>(
             }
             WatchEvent::Error(status) => {
                 let resume = (status.code != 410).then_some(version);
-                return Err(Failure::new(status.message.clone(), resume));
+                return Err(Failure::new(&status.message, resume));
             }
         };
         if let Some(newer) = &object.meta().resource_version {

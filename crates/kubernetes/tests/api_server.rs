@@ -23,7 +23,8 @@ use std::{collections::BTreeMap, time::Duration};
 const NAMESPACE: &str = "default";
 
 async fn clients() -> (Clients, Calls) {
-    let clients = Clients::build(Origin::Infer, Duration::from_secs(5)).await.unwrap();
+    let clients =
+        Clients::build(Origin::Infer, Duration::from_secs(5)).await.expect("KUBECONFIG names an API server");
     let calls = Calls::new(clients.calls.clone(), Duration::from_secs(5));
     (clients, calls)
 }
@@ -34,7 +35,7 @@ fn name(of: &str) -> String {
 }
 
 fn object<K: serde::de::DeserializeOwned>(value: serde_json::Value) -> K {
-    serde_json::from_value(value).unwrap()
+    serde_json::from_value(value).expect("an object of this kind")
 }
 
 #[tokio::test]
