@@ -1,0 +1,678 @@
+//! The driver around `decide`: builds the view, carries the decision out, talks to peers and to the API server.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use ha::{
+    Action, Announcement, Bootstrap, Decision, Epoch, Gate, Lsn, MemberName, Memory, Names, Peer, Postgres,
+    Primary, Purpose, RecordView, Route, Standby, Stopped, Timeline, Version, View, Walsender,
+};
+
+use crate::api_server::{Request, Response};
+use crate::dice::{MS, SECOND};
+use crate::event::Event;
+use crate::member::{Agent, Known, Member, Pending, State};
+use crate::world::World;
+
+const HEARTBEAT: u64 = 200 * MS;
+const POLL: u64 = SECOND;
+const API_TIMEOUT: u64 = 2 * SECOND;
+
+fn lsn(end: usize) -> Lsn {
+    Lsn(end as u64)
+}
+
+impl World {
+    pub(crate) fn agent_start(&mut self, m: usize, pod: u64) {
+        let life = self.id();
+        let (now, rules) = (self.now, self.rules);
+        let Some(running) = self.members.get_mut(m).and_then(|member| member.pod.as_mut()) else { return };
+        if running.boot.0 != pod || running.agent.is_some() {
+            return;
+        }
+        running.beat = now;
+        running.agent = Some(Agent {
+            life,
+            memory: Memory::with_rules(rules),
+            known: None,
+            peers: BTreeMap::new(),
+            route: None,
+            pending: None,
+            busy: None,
+            doing: BTreeSet::new(),
+            decision: Decision::default(),
+            announced: 0,
+            asked: 0,
+            next_tick: now,
+        });
+        self.say(|| format!("pg-{m} agent starts"));
+        self.later(0, Event::Tick { m, agent: life });
+    }
+
+    /// Something changed: look now.
+    pub fn nudge(&mut self, m: usize) {
+        if let Some(agent) = self.members.get(m).and_then(Member::agent_life) {
+            self.later(MS / 2, Event::Tick { m, agent });
+        }
+    }
+
+    fn view(&self, m: usize) -> Option<View> {
+        let member = self.members.get(m)?;
+        let pod = member.pod.as_ref()?;
+        let agent = pod.agent.as_ref()?;
+        let record = match &agent.known {
+            None => RecordView::Unknown { why: "not read yet".to_owned() },
+            Some(known) => RecordView::Known {
+                record: Box::new(known.record.clone()),
+                version: Version(known.version.to_string()),
+                lease_uid: "lease".to_owned(),
+                confirmed_at: known.confirmed_at,
+                changed_at: known.changed_at,
+            },
+        };
+        let route = match &agent.route {
+            None => Route::Unknown,
+            Some(Some((epoch, boot))) if *boot == pod.boot => Route::Here { epoch: *epoch },
+            Some(_) => Route::Elsewhere,
+        };
+        Some(View {
+            member: member.id(),
+            pod_uid: format!("uid-{}", pod.boot),
+            boot: pod.boot,
+            node: format!("node-{m}"),
+            holds_volume_lock: true,
+            terminating: pod.terminating,
+            settings: self.settings.clone(),
+            record,
+            promise: member.promise.clone(),
+            postgres: self.postgres_view(member, agent.busy),
+            peers: agent.peers.clone(),
+            route,
+            swapping: agent.pending.is_some(),
+        })
+    }
+
+    fn postgres_view(&self, member: &Member, busy: Option<&'static str>) -> Postgres {
+        if let Some(with) = busy {
+            return Postgres::Busy { with: with.to_owned() };
+        }
+        let Some(pod) = &member.pod else { return Postgres::Absent };
+        let Some(data) = &member.data else { return Postgres::Absent };
+        if member.pg_frozen > self.now {
+            return Postgres::Unknown { why: "no answer".to_owned() };
+        }
+        match &pod.state {
+            State::Down => Postgres::Stopped(Stopped {
+                timeline: Timeline(data.control),
+                was_standby: data.was_standby,
+                clean: data.clean,
+                end: (data.clean && !data.was_standby).then(|| data.wal.position()),
+            }),
+            State::Starting(_) => Postgres::Starting,
+            State::Standby(standby) if standby.promoting.is_some() => Postgres::Starting,
+            State::Standby(standby) => Postgres::Standby(Standby {
+                timeline: data.wal.timeline(),
+                upstream: standby.upstream.clone(),
+                streaming: standby.conn.is_some() && standby.upstream.is_some(),
+                received: standby.received.map(lsn),
+                replayed: Some(lsn(data.wal.end())),
+                end: standby.end,
+            }),
+            State::Primary(primary) => {
+                let names = match &primary.next_names {
+                    Some(_) if self.world_rules.names_surely_in_force => Names::Unknown,
+                    Some(next) => next.clone(),
+                    None => primary.names.clone(),
+                };
+                let walsender = |sender: &crate::member::Sender| Walsender {
+                    streaming: true,
+                    flushed: sender.flushed.map(lsn),
+                };
+                Postgres::Primary(Box::new(Primary {
+                    timeline: Timeline(primary.timeline),
+                    control_timeline: Timeline(data.control),
+                    gate: primary.gate,
+                    names,
+                    flushed: lsn(data.wal.flushed),
+                    first_record: lsn(primary.first),
+                    fence_xid: primary.fence_xid.or(Some(primary.first as u64)),
+                    walsenders: primary.senders.iter().map(|(id, sender)| (*id, walsender(sender))).collect(),
+                    prepared: primary.prepared.clone(),
+                    provisioned: data.provisioned,
+                }))
+            }
+        }
+    }
+
+    pub(crate) fn tick(&mut self, m: usize, life: u64) {
+        let now = self.now;
+        let Some(member) = self.members.get(m).filter(|member| member.agent_life() == Some(life)) else {
+            return;
+        };
+        let clock = member.clock(now);
+        let Some(view) = self.view(m) else { return };
+        let Some(agent) = self.members.get_mut(m).and_then(|member| member.agent_mut(life)) else { return };
+        let decision = ha::decide(&mut agent.memory, &view, clock);
+        let changed = agent.decision.because != decision.because
+            || agent.decision.suspects != decision.suspects
+            || agent.decision.released != decision.released;
+        agent.decision = decision.clone();
+        if changed && self.trace {
+            self.say(|| format!("pg-{m} {:?}", decision.because));
+        }
+        for action in decision.actions.clone() {
+            self.order(m, life, action);
+        }
+        self.tell(m, life, changed, clock);
+        self.poll(m, life);
+        let Some(member) = self.members.get_mut(m) else { return };
+        let wake = decision.wake_at.map(|at| member.world_time(at));
+        let Some(agent) = member.agent_mut(life) else { return };
+        let planned = agent.next_tick;
+        let at = (now + HEARTBEAT).min(wake.unwrap_or(u64::MAX)).max(now + MS);
+        if planned <= now || at < planned {
+            agent.next_tick = at;
+            self.queue.push(at, Event::Tick { m, agent: life });
+        }
+    }
+
+    /// Announces at a change and every heartbeat.
+    fn tell(&mut self, m: usize, life: u64, changed: bool, clock: ha::Instant) {
+        let now = self.now;
+        let Some(view) = self.view(m) else { return };
+        let Some(agent) = self.members.get_mut(m).and_then(|member| member.agent_mut(life)) else { return };
+        if !changed && now.saturating_sub(agent.announced) < HEARTBEAT {
+            return;
+        }
+        agent.announced = now;
+        let said = Rc::new(Announcement::compose(&view, &agent.decision, &format!("10.0.0.{m}"), clock));
+        let me = view.member.name;
+        for to in 0..self.members.len() {
+            if to == m || !self.net.passes(m, to) || self.dice.permille(self.net.loss) {
+                continue;
+            }
+            let most = self.net.delay.max(1);
+            let delay = self.dice.between(MS / 5, most * MS);
+            let Some(peer) = self.members.get(to) else { continue };
+            // Nobody listens there, and somebody says so.
+            if peer.pod.is_none() && self.net.passes(to, m) && self.dice.permille(700) {
+                let peer = peer.name.clone();
+                self.later(delay, Event::Refused { m, agent: life, peer });
+            } else {
+                self.later(delay, Event::Announce { to, said: said.clone() });
+            }
+        }
+        let _ = me;
+    }
+
+    pub(crate) fn refused(&mut self, m: usize, life: u64, name: &MemberName) {
+        let Some(agent) = self.members.get_mut(m).and_then(|member| member.agent_mut(life)) else { return };
+        if let Some(peer) = agent.peers.get_mut(name) {
+            if !peer.refused {
+                peer.refused = true;
+                self.nudge(m);
+            }
+        }
+    }
+
+    pub(crate) fn hear(&mut self, to: usize, said: &Announcement) {
+        let now = self.now;
+        let Some(member) = self.members.get_mut(to) else { return };
+        let (clock, me, Some(life)) = (member.clock(now), member.name.clone(), member.agent_life()) else {
+            return;
+        };
+        let Some(boot) = member.pod.as_ref().map(|pod| pod.boot) else { return };
+        let Some(agent) = member.agent_mut(life) else { return };
+        let known = agent.peers.get(&said.member.name);
+        if known.is_some_and(|known| {
+            known.announcement.boot == said.boot && known.announcement.sent_at > said.sent_at
+        }) {
+            return;
+        }
+        let echoed = said.echoes.get(&me).filter(|echo| echo.boot == boot).map(|echo| echo.sent_at);
+        let confirmed_at = known.and_then(|known| known.confirmed_at).max(echoed);
+        let news = known.is_none_or(|known| {
+            let old = &known.announcement;
+            old.suspects != said.suspects
+                || old.report != said.report
+                || old.sealed_below != said.sealed_below
+                || old.released != said.released
+                || old.leads != said.leads
+                || old.rewind_source != said.rewind_source
+                || old.boot != said.boot
+        });
+        agent.peers.insert(said.member.name.clone(), Peer {
+            announcement: said.clone(),
+            heard_at: clock,
+            confirmed_at,
+            refused: false,
+        });
+        if news {
+            self.nudge(to);
+        }
+    }
+
+    fn ask(&mut self, m: usize, life: u64, request: Request) -> u64 {
+        let id = self.id();
+        let delay = self.dice.millis(1, 25);
+        let sent = self.now;
+        let answered = self.net.api.get(m).copied().unwrap_or(false) && !self.api.down;
+        if answered {
+            self.later(delay, Event::Request { m, agent: life, id, sent, request: Box::new(request) });
+        }
+        self.later(API_TIMEOUT, Event::Timeout { m, agent: life, id });
+        id
+    }
+
+    fn poll(&mut self, m: usize, life: u64) {
+        let now = self.now;
+        let Some(agent) = self.members.get_mut(m).and_then(|member| member.agent_mut(life)) else { return };
+        if agent.asked == 0 || now.saturating_sub(agent.asked) >= POLL {
+            agent.asked = now;
+            self.ask(m, life, Request::Get);
+        }
+    }
+
+    pub(crate) fn request(&mut self, m: usize, agent: u64, id: u64, sent: u64, request: Request) {
+        if self.api.down {
+            return;
+        }
+        let response = match request {
+            Request::Get => Response::State {
+                record: self.api.record.clone(),
+                version: self.api.version,
+                route: self.api.route,
+            },
+            Request::Swap(swap) => {
+                let expected = swap.expect.0 == self.api.version.to_string();
+                if expected || !self.world_rules.compare_and_swap {
+                    self.truth_swapped(m, &swap);
+                    self.api.record = (*swap.record).clone();
+                    self.api.version += 1;
+                    self.spread();
+                    Response::Swapped { swap, version: self.api.version }
+                } else {
+                    Response::Conflict { record: self.api.record.clone(), version: self.api.version }
+                }
+            }
+            Request::Publish { epoch, boot } => {
+                if self.api.route.is_none_or(|(known, _)| known <= epoch) {
+                    self.truth_published(epoch);
+                    self.api.route = Some((epoch, boot));
+                }
+                Response::Route { route: self.api.route }
+            }
+            Request::Retract { boot } => {
+                if self.api.route.is_some_and(|(_, known)| known == boot) {
+                    self.api.route = None;
+                }
+                Response::Route { route: self.api.route }
+            }
+        };
+        let delay = self.dice.millis(1, 25);
+        if self.net.api.get(m).copied().unwrap_or(false) && !self.dice.permille(self.api.lost_answers) {
+            self.later(delay, Event::Response { m, agent, id, sent, response: Box::new(response) });
+        }
+    }
+
+    /// Watches deliver, soon or late.
+    fn spread(&mut self) {
+        let record = Rc::new(self.api.record.clone());
+        let version = self.api.version;
+        for m in 0..self.members.len() {
+            let late = self.dice.permille(50);
+            let delay = if late { self.dice.millis(500, 4000) } else { self.dice.millis(2, 60) };
+            let Some(agent) = self.members.get(m).and_then(Member::agent_life) else { continue };
+            if self.net.api.get(m).copied().unwrap_or(false) {
+                self.later(delay, Event::Watch { m, agent, record: record.clone(), version });
+            }
+        }
+    }
+
+    pub(crate) fn watched(&mut self, m: usize, life: u64, record: &ha::Record, version: u64) {
+        let now = self.now;
+        let Some(member) = self.members.get_mut(m) else { return };
+        let clock = member.clock(now);
+        let Some(agent) = member.agent_mut(life) else { return };
+        match &mut agent.known {
+            Some(known) if known.version < version => {
+                let confirmed_at = known.confirmed_at;
+                *known = Known { record: record.clone(), version, confirmed_at, changed_at: clock };
+                self.nudge(m);
+            }
+            _ => {}
+        }
+    }
+
+    fn learn(&mut self, m: usize, life: u64, record: ha::Record, version: u64, sent: u64) {
+        let now = self.now;
+        let Some(member) = self.members.get_mut(m) else { return };
+        let (clock, confirmed_at) = (member.clock(now), member.clock(sent));
+        let Some(agent) = member.agent_mut(life) else { return };
+        match &mut agent.known {
+            Some(known) if known.version > version => {}
+            Some(known) if known.version == version => {
+                known.confirmed_at = known.confirmed_at.max(confirmed_at);
+            }
+            known => {
+                *known = Some(Known { record, version, confirmed_at, changed_at: clock });
+                self.nudge(m);
+            }
+        }
+    }
+
+    pub(crate) fn response(&mut self, m: usize, life: u64, id: u64, sent: u64, response: Response) {
+        let Some(agent) = self.members.get_mut(m).and_then(|member| member.agent_mut(life)) else { return };
+        match response {
+            Response::State { record, version, route } => {
+                agent.route = Some(route);
+                // Outcome unknown until read again: our very content there is our success.
+                let resolved = agent.pending.as_ref().is_some_and(|pending| pending.id == 0);
+                if resolved {
+                    if let Some(pending) = agent.pending.take() {
+                        let ours = *pending.swap.record == record
+                            && pending.swap.expect.0 != version.to_string();
+                        if ours {
+                            self.won(m, life, pending.swap, version);
+                        }
+                    }
+                }
+                self.learn(m, life, record, version, sent);
+            }
+            Response::Swapped { swap, version } => {
+                if agent.pending.as_ref().is_some_and(|pending| pending.id == id) {
+                    agent.pending = None;
+                    let record = (*swap.record).clone();
+                    self.won(m, life, swap, version);
+                    self.learn(m, life, record, version, sent);
+                }
+            }
+            Response::Conflict { record, version } => {
+                if agent.pending.as_ref().is_some_and(|pending| pending.id == id) {
+                    agent.pending = None;
+                }
+                self.learn(m, life, record, version, sent);
+            }
+            Response::Route { route } => {
+                agent.route = Some(route);
+                agent.doing.remove("publish");
+            }
+        }
+        self.nudge(m);
+    }
+
+    fn won(&mut self, m: usize, life: u64, swap: ha::Swap, version: u64) {
+        let bootstrap = swap.purpose == Purpose::Bootstrap;
+        self.say(|| format!("pg-{m} knows that its {:?} was won", swap.purpose));
+        let Some(member) = self.members.get_mut(m) else { return };
+        if bootstrap {
+            member.promise.bootstrap = Bootstrap::Member;
+        }
+        if let Some(agent) = member.agent_mut(life) {
+            agent.memory.won(swap.won(Version(version.to_string())));
+        }
+    }
+
+    pub(crate) fn timeout(&mut self, m: usize, life: u64, id: u64) {
+        let Some(agent) = self.members.get_mut(m).and_then(|member| member.agent_mut(life)) else { return };
+        agent.doing.remove("publish");
+        if let Some(pending) = agent.pending.as_mut().filter(|pending| pending.id == id) {
+            pending.id = 0;
+            agent.asked = 0;
+            self.nudge(m);
+        }
+    }
+
+    /// Begins an action, unless it is under way already.
+    fn order(&mut self, m: usize, life: u64, action: Action) {
+        let (quick, slow) = (self.dice.millis(1, 40), self.dice.millis(300, 2500));
+        let Some(member) = self.members.get_mut(m) else { return };
+        let record = member.pod.as_ref().and_then(|pod| Some(pod.agent.as_ref()?.known.as_ref()?.record.clone()));
+        let boot = member.pod.as_ref().map(|pod| pod.boot);
+        let current = |epoch: Epoch| {
+            record.as_ref().is_some_and(|record| {
+                record.epoch == epoch && record.leader.as_ref().map(|leader| leader.boot) == boot
+            })
+        };
+        let down = member.pod.as_ref().is_some_and(|pod| matches!(pod.state, State::Down));
+        let Some(agent) = member.agent_mut(life) else { return };
+        let key: &'static str = match &action {
+            Action::Seal { .. } => "seal",
+            Action::SetNames { .. } => "names",
+            Action::Prepare { .. } => "prepare",
+            Action::Provision => "provision",
+            Action::OpenGate => "open",
+            Action::Publish { .. } => "publish",
+            Action::Retract => "retract",
+            Action::Follow { .. } => "follow",
+            _ => "",
+        };
+        if agent.busy.is_some() || (!key.is_empty() && agent.doing.contains(key)) {
+            return;
+        }
+        match action {
+            Action::Swap(swap) => {
+                if agent.pending.is_some() {
+                    return;
+                }
+                let request = Request::Swap(swap.clone());
+                let id = self.ask(m, life, request);
+                if let Some(agent) = self.members.get_mut(m).and_then(|member| member.agent_mut(life)) {
+                    agent.pending = Some(Pending { id, swap });
+                }
+                return;
+            }
+            Action::Publish { epoch } => {
+                agent.doing.insert(key);
+                let boot = boot.unwrap_or(ha::Boot(0));
+                self.ask(m, life, Request::Publish { epoch, boot });
+                return;
+            }
+            Action::Retract => {
+                let boot = boot.unwrap_or(ha::Boot(0));
+                self.ask(m, life, Request::Retract { boot });
+                return;
+            }
+            _ => {}
+        }
+        self.say(|| format!("pg-{m} does {action:?}"));
+        let Some(member) = self.members.get_mut(m) else { return };
+        match action {
+            Action::Initialise => {
+                member.promise.bootstrap = Bootstrap::Unrecorded;
+                member.promise.system_identifier = Some(quick);
+                self.begin(m, life, "initdb", slow, Action::Initialise);
+            }
+            Action::Clone { .. } => self.begin(m, life, "clone", slow, action),
+            Action::Rewind { .. } if down => {
+                member.promise.rewinding = true;
+                self.begin(m, life, "rewind", slow, action);
+            }
+            Action::Reclone { .. } if down => {
+                self.truth_wiped(m);
+                if let Some(member) = self.members.get_mut(m) {
+                    member.data = None;
+                    member.promise.bootstrap = Bootstrap::Empty;
+                    member.promise.rewinding = false;
+                }
+                self.begin(m, life, "clone", slow, action);
+            }
+            Action::WipeUnrecorded => {
+                if member.promise.bootstrap == Bootstrap::Unrecorded && down {
+                    self.truth_wiped(m);
+                    if let Some(member) = self.members.get_mut(m) {
+                        member.data = None;
+                        member.promise.bootstrap = Bootstrap::Empty;
+                        member.promise.system_identifier = None;
+                    }
+                }
+            }
+            Action::StartStandby if down => self.start_postgres(m, None),
+            Action::StartPrimary { fence, names } if down && current(fence.epoch()) => {
+                member.promise.last_epoch = fence.epoch();
+                member.promise.last_timeline = fence.timeline();
+                member.promise.last_record = record;
+                member.promise.bootstrap = Bootstrap::Member;
+                self.start_postgres(m, Some(names));
+            }
+            Action::Promote { fence, timeline, names } if current(fence.epoch()) => {
+                member.promise.last_epoch = fence.epoch();
+                member.promise.last_timeline = timeline;
+                member.promise.last_record = record;
+                if let Some(agent) = member.agent_mut(life) {
+                    agent.busy = Some("promotion");
+                }
+                self.promote(m, timeline.0, names);
+            }
+            Action::Stop { mode: ha::StopMode::Immediate } => {
+                self.kill_postgres(m);
+            }
+            Action::Stop { mode: ha::StopMode::Fast } if !down => {
+                if let Some(agent) = member.agent_mut(life) {
+                    agent.busy = Some("stop");
+                }
+                self.stop_fast(m);
+            }
+            Action::Seal { .. }
+            | Action::SetNames { .. }
+            | Action::Prepare { .. }
+            | Action::Provision
+            | Action::OpenGate
+            | Action::CloseGate
+            | Action::Follow { .. } => {
+                if let Some(agent) = member.agent_mut(life) {
+                    agent.doing.insert(key);
+                }
+                self.later(quick, Event::Done { m, agent: life, action: Box::new(action) });
+            }
+            _ => {}
+        }
+    }
+
+    fn begin(&mut self, m: usize, life: u64, what: &'static str, delay: u64, action: Action) {
+        if let Some(agent) = self.members.get_mut(m).and_then(|member| member.agent_mut(life)) {
+            agent.busy = Some(what);
+        }
+        self.later(delay, Event::Done { m, agent: life, action: Box::new(action) });
+    }
+
+    pub(crate) fn done(&mut self, m: usize, life: u64, action: Action) {
+        let (record, disk) = (self.id(), self.dice.millis(1, 20));
+        let Some(member) = self.members.get_mut(m) else { return };
+        let known = member.pod.as_ref().and_then(|pod| Some(pod.agent.as_ref()?.known.as_ref()?.record.clone()));
+        let boot = member.pod.as_ref().map(|pod| pod.boot);
+        let Some(agent) = member.agent_mut(life) else { return };
+        match &action {
+            Action::Initialise => {
+                agent.busy = None;
+                let mut data = crate::member::Data { control: 1, clean: true, ..Default::default() };
+                data.wal.records.push(crate::wal::Rec { id: record, timeline: 1 });
+                data.wal.flushed = 1;
+                member.data = Some(data);
+            }
+            Action::Clone { .. } | Action::Rewind { .. } | Action::Reclone { .. } => {
+                agent.busy = None;
+                self.copy_done(m, &action);
+            }
+            Action::Seal { below } => {
+                let standby = member.standby_mut().map(|standby| {
+                    standby.upstream = None;
+                    standby.upstreams += 1;
+                    standby.end = None;
+                    standby.conn
+                });
+                if let (Some(Some(conn)), true) = (standby, self.world_rules.seal_stops_stream) {
+                    self.close(conn);
+                }
+                self.later(disk, Event::SealPromise { m, agent: life, below: below.0 });
+                return;
+            }
+            Action::SetNames { names } => {
+                agent.doing.remove("names");
+                if member.primary().is_some() {
+                    self.set_names(m, names.clone());
+                }
+            }
+            Action::Prepare { members } => {
+                agent.doing.remove("prepare");
+                if let Some(primary) = member.primary_mut() {
+                    primary.prepared.extend(members.iter().map(|member| member.incarnation));
+                }
+            }
+            Action::Provision => {
+                agent.doing.remove("provision");
+                if member.primary().is_some() {
+                    if let Some(data) = &mut member.data {
+                        data.provisioned = true;
+                    }
+                }
+            }
+            Action::OpenGate => {
+                agent.doing.remove("open");
+                let allowed = known.as_ref().is_some_and(|record| {
+                    record.leader.as_ref().map(|leader| leader.boot) == boot
+                });
+                if allowed {
+                    if let Some(primary) = member.primary_mut() {
+                        primary.gate = Gate::Open;
+                        self.say(|| format!("pg-{m} opens its gate"));
+                        self.truth_opened(m);
+                    }
+                }
+            }
+            Action::CloseGate => {
+                if let Some(primary) = member.primary_mut() {
+                    primary.gate = Gate::Closed;
+                }
+            }
+            Action::Follow { upstream } => {
+                agent.doing.remove("follow");
+                if member.promise.sealed_below <= upstream.epoch
+                    && member.promise.last_epoch <= upstream.epoch
+                    && member.standby().is_some_and(|standby| standby.promoting.is_none())
+                {
+                    member.promise.last_epoch = upstream.epoch;
+                    member.promise.last_record = known;
+                    let Some(pg) = member.pg_life() else { return };
+                    let mut close = None;
+                    if let Some(standby) = member.standby_mut() {
+                        let same = standby
+                            .upstream
+                            .as_ref()
+                            .is_some_and(|old| old.member == upstream.member && old.boot == upstream.boot);
+                        close = standby.conn.filter(|_| !same);
+                        standby.upstream = Some(upstream.clone());
+                        standby.upstreams += 1;
+                        standby.end = None;
+                    }
+                    if let Some(conn) = close {
+                        self.close(conn);
+                    }
+                    self.later(5 * MS, Event::Connect { m, pg });
+                }
+            }
+            _ => {}
+        }
+        self.nudge(m);
+    }
+
+    pub(crate) fn seal_promise(&mut self, m: usize, life: u64, below: u64) {
+        let Some(member) = self.members.get_mut(m) else { return };
+        let Some(agent) = member.agent_mut(life) else { return };
+        agent.doing.remove("seal");
+        member.promise.sealed_below = member.promise.sealed_below.max(Epoch(below));
+        let connected = member.standby().is_some_and(|standby| standby.upstream.is_some());
+        if connected {
+            // Followed again in between: the next order detaches it again.
+            self.nudge(m);
+            return;
+        }
+        if self.world_rules.measure_end {
+            self.measure(m);
+        } else if let (Some(pg), Some(standby)) = (member.pg_life(), member.standby()) {
+            let upstreams = standby.upstreams;
+            self.measured(m, pg, upstreams);
+        }
+        self.nudge(m);
+    }
+}

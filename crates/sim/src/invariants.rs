@@ -1,0 +1,324 @@
+//! What must always hold, judged from outside with perfect knowledge.
+//!
+//! The heart is one list: the log prefix that somebody may rely on, because a commit in it was acknowledged or a
+//! client could read it. Every later leader must have it (S1, S8), in this order (S3). Everything else is checked
+//! where it happens.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ha::{
+    Boot, Epoch, Gate, Incarnation, MemberId, Names, Phase, Position, Purpose, Swap, Timeline, Upstream,
+};
+
+use crate::dice::SECOND;
+use crate::world::World;
+
+/// What is known to be true of a world.
+#[derive(Debug, Default)]
+pub struct Truth {
+    /// Record ids that somebody may rely on, from the beginning of the log.
+    pub relied_on: Vec<u64>,
+    /// Acknowledged commits.
+    pub acknowledged: u64,
+    /// When the last one was.
+    pub acknowledged_at: u64,
+    /// Won elections after the first.
+    pub elections: u64,
+    /// Epochs in all.
+    pub epochs: u64,
+    seals: BTreeMap<Incarnation, Seal>,
+    timelines: BTreeMap<u32, MemberId>,
+    followed: BTreeMap<(Incarnation, Epoch), (Incarnation, Boot)>,
+    published: Epoch,
+    two_masters_since: Option<(BTreeSet<usize>, u64)>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Seal {
+    below: Epoch,
+    end: Position,
+}
+
+impl World {
+    /// After every event.
+    pub fn check(&mut self) {
+        self.seals_only_grow();
+        self.one_master();
+    }
+
+    /// I3. Also remembers what lost volumes had promised and held.
+    fn seals_only_grow(&mut self) {
+        let mut broken = None;
+        for member in &self.members {
+            let below = member.promise.sealed_below;
+            let end = member.data.as_ref().map(|data| data.wal.position());
+            let seal = self.truth.seals.entry(member.promise.incarnation).or_insert(Seal {
+                below,
+                end: Position { timeline: Timeline(0), lsn: ha::Lsn(0) },
+            });
+            if below < seal.below {
+                broken = Some(format!("I3: {} took back its seal {} for {below}", member.name, seal.below));
+            }
+            seal.below = below;
+            if let Some(end) = end {
+                seal.end = end;
+            }
+        }
+        if let Some(broken) = broken.filter(|_| self.world_rules.seal_durable) {
+            self.violated(broken);
+        }
+    }
+
+    /// I15: two open masters whose supervisors run, for longer than `fence` and 2 s.
+    fn one_master(&mut self) {
+        let now = self.now;
+        let open: BTreeSet<usize> = (0..self.members.len())
+            .filter(|m| {
+                self.members.get(*m).is_some_and(|member| {
+                    member.agent_frozen <= now
+                        && member.pg_frozen <= now
+                        && member.primary().is_some_and(|primary| primary.gate == Gate::Open)
+                })
+            })
+            .collect();
+        if open.len() < 2 {
+            self.truth.two_masters_since = None;
+            return;
+        }
+        match &self.truth.two_masters_since {
+            Some((known, since)) if *known == open => {
+                let fence = u64::try_from(self.settings.fence.as_nanos()).unwrap_or(u64::MAX);
+                // Clocks may run five per cent slow, and a decision takes a heartbeat.
+                if now - since > fence + fence / 20 + 2 * SECOND + SECOND / 2 {
+                    self.violated(format!("I15: {open:?} have been masters with open gates for too long"));
+                }
+            }
+            _ => self.truth.two_masters_since = Some((open, now)),
+        }
+    }
+
+    /// The recorded leader's index.
+    pub fn leader(&self) -> Option<usize> {
+        let leader = self.api.record.leader.as_ref()?.member();
+        self.members.iter().position(|member| member.id() == leader)
+    }
+
+    /// Whether this member's log has everything that is relied on.
+    fn must_hold_all(&mut self, m: usize, rule: &str) {
+        let missing = {
+            let Some(data) = self.members.get(m).and_then(|member| member.data.as_ref()) else { return };
+            let ids = data.wal.records.iter().map(|rec| rec.id);
+            let agree = self.truth.relied_on.iter().copied().zip(ids).take_while(|(a, b)| a == b).count();
+            (agree < self.truth.relied_on.len()).then_some(agree)
+        };
+        if let Some(agree) = missing {
+            let all = self.truth.relied_on.len();
+            self.violated(format!("{rule}: pg-{m} leads with {agree} of {all} records that are relied on"));
+        }
+    }
+
+    /// Everything up to this end of this member's log is relied on from now on.
+    fn rely_on(&mut self, m: usize, end: usize, rule: &str) {
+        let mut contradiction = None;
+        {
+            let Some(data) = self.members.get(m).and_then(|member| member.data.as_ref()) else { return };
+            for (index, rec) in data.wal.records.iter().enumerate().take(end) {
+                match self.truth.relied_on.get(index) {
+                    Some(known) if *known == rec.id => {}
+                    Some(_) => {
+                        contradiction = Some(index);
+                        break;
+                    }
+                    None => self.truth.relied_on.push(rec.id),
+                }
+            }
+        }
+        if let Some(index) = contradiction {
+            self.violated(format!("{rule}: pg-{m} served at {end} what contradicts record {index} served before"));
+        }
+        if let Some(leader) = self.leader().filter(|leader| *leader != m) {
+            self.must_hold_all(leader, rule);
+        }
+    }
+
+    /// A commit is released to its client (I1, S1, S3).
+    pub fn truth_acknowledged(&mut self, m: usize, at: usize, names: &Names) {
+        self.truth.acknowledged += 1;
+        self.truth.acknowledged_at = self.now;
+        let Some(rec) = self.members.get(m).and_then(|member| member.data.as_ref()?.wal.at(at)) else { return };
+        if let Names::Quorum { members, acks } = names {
+            let holders = self
+                .members
+                .iter()
+                .filter(|member| members.contains(&member.promise.incarnation))
+                .filter(|member| {
+                    member.data.as_ref().is_some_and(|data| data.wal.flushed >= at && data.wal.at(at) == Some(rec))
+                })
+                .count();
+            // A member may have lost its volume or rewound since it answered; only the living can be asked.
+            let lost = members.len()
+                - self.members.iter().filter(|member| members.contains(&member.promise.incarnation)).count();
+            if holders + lost < *acks as usize {
+                self.violated(format!("I1: pg-{m} acknowledged {at}, flushed by {holders} of {acks}"));
+            }
+        }
+        if self.truth.relied_on.len() >= at {
+            if self.truth.relied_on.get(at - 1) != Some(&rec.id) {
+                self.violated(format!("S1: pg-{m} acknowledged {at} where another record is relied on"));
+            }
+            return;
+        }
+        self.rely_on(m, at, "S1");
+    }
+
+    /// The gate opens: what the log holds up to this start's first record can be read (P6, I13, S8).
+    pub fn truth_opened(&mut self, m: usize) {
+        let Some(first) = self.members.get(m).and_then(|member| Some(member.primary()?.first)) else { return };
+        self.must_hold_all(m, "S1");
+        self.rely_on(m, first, "S8");
+    }
+
+    /// I11.
+    pub fn truth_timeline(&mut self, timeline: u32, id: &MemberId) {
+        if let Some(other) = self.truth.timelines.insert(timeline, id.clone()) {
+            self.violated(format!("I11: timeline {timeline} was {other}'s and is now {id}'s"));
+        }
+    }
+
+    /// S7.
+    pub fn truth_followed(&mut self, m: usize, upstream: &Upstream, epoch: Epoch) {
+        let Some(member) = self.members.get(m) else { return };
+        let key = (member.promise.incarnation, epoch);
+        let now = (upstream.member.incarnation, upstream.boot);
+        let old = *self.truth.followed.entry(key).or_insert(now);
+        if old != now {
+            self.violated(format!("S7: pg-{m} followed two upstreams in epoch {epoch}"));
+        }
+    }
+
+    /// S5.
+    pub fn truth_published(&mut self, epoch: Epoch) {
+        if epoch < self.truth.published {
+            self.violated(format!("S5: the write route went back to epoch {epoch}"));
+        }
+        self.truth.published = self.truth.published.max(epoch);
+    }
+
+    /// S6: whoever is wiped is needed by no electorate and is not the last copy.
+    pub fn truth_wiped(&mut self, m: usize) {
+        let Some(member) = self.members.get(m) else { return };
+        let id = member.id();
+        let record = &self.api.record;
+        let needed = record.phase == Phase::Running
+            && (record.names(&id) || record.electorates.iter().any(|e| e.members.contains(&id)));
+        if needed {
+            self.violated(format!("S6: pg-{m} is wiped while the record rests on it"));
+        }
+    }
+
+    /// I12: nobody rewinds before the epoch is committed.
+    pub fn truth_rewound(&mut self, m: usize) {
+        if self.api.record.fence_xid.is_none() && self.rules.rewind_after_commit {
+            // The record may have moved on since the order; then the copy that it names must not be this one.
+            let id = self.members.get(m).map(crate::member::Member::id);
+            if id.is_some_and(|id| self.api.record.names(&id)) {
+                self.violated(format!("I12: pg-{m} rewound while the record names it"));
+            }
+        }
+    }
+
+    /// A swap takes effect.
+    pub fn truth_swapped(&mut self, m: usize, swap: &Swap) {
+        let old = self.api.record.clone();
+        let new = &*swap.record;
+        self.say(|| {
+            let electorates: Vec<String> = new
+                .electorates
+                .iter()
+                .map(|e| {
+                    let names: Vec<String> = e.members.iter().map(|id| id.name.to_string()).collect();
+                    format!("{}:{}/{}", e.leader.name, names.join("+"), e.acks)
+                })
+                .collect();
+            format!(
+                "RECORD {:?} by pg-{m}: epoch {} timeline {} {:?} committed {}",
+                swap.purpose,
+                new.epoch,
+                new.timeline,
+                electorates,
+                new.fence_xid.is_some()
+            )
+        });
+        if new.epoch < old.epoch || new.timeline < old.timeline {
+            self.violated(format!("S4: epoch {} to {}, timeline {} to {}", old.epoch, new.epoch, old.timeline, new.timeline));
+        }
+        let leads = matches!(swap.purpose, Purpose::Win | Purpose::LeadOn | Purpose::Bootstrap);
+        if leads != (new.epoch > old.epoch) {
+            self.violated(format!("I6: {:?} from epoch {} to {}", swap.purpose, old.epoch, new.epoch));
+        }
+        if swap.purpose == Purpose::Bootstrap && old.phase != Phase::Uninitialised {
+            self.violated("S6: a running cluster is initialised again".to_owned());
+        }
+        if leads {
+            self.truth.epochs += 1;
+        }
+        match swap.purpose {
+            Purpose::Win => {
+                self.truth.elections += 1;
+                self.won_rightly(m, &old, new);
+                self.must_hold_all(m, "S1");
+            }
+            Purpose::LeadOn => self.must_hold_all(m, "S1"),
+            Purpose::CommitEpoch | Purpose::Narrow => self.narrowed_rightly(m, new),
+            _ => {}
+        }
+    }
+
+    /// I4 and I5, from the volumes themselves.
+    fn won_rightly(&mut self, m: usize, old: &ha::Record, new: &ha::Record) {
+        let Some(member) = self.members.get(m) else { return };
+        let Some(end) = member.data.as_ref().map(|data| data.wal.position()) else { return };
+        let sealed = |limit: Option<Position>| -> BTreeSet<MemberId> {
+            let known = old.electorates.iter().flat_map(|e| e.members.iter().chain([&e.leader]));
+            known
+                .filter(|id| {
+                    self.truth.seals.get(&id.incarnation).is_some_and(|seal| {
+                        seal.below > old.epoch && limit.is_none_or(|limit| seal.end <= limit)
+                    })
+                })
+                .cloned()
+                .collect()
+        };
+        let satisfied = ha::satisfied(&old.electorates, &sealed(None));
+        let at_maximum = ha::satisfied(&old.electorates, &sealed(Some(end)));
+        if !satisfied {
+            self.violated(format!("I4: epoch {} was won without satisfying every electorate", new.epoch));
+        } else if !at_maximum {
+            self.violated(format!("I5: epoch {} was won at {end}, below those it needs", new.epoch));
+        }
+    }
+
+    /// I8: who is left in the record holds everything.
+    fn narrowed_rightly(&mut self, m: usize, new: &ha::Record) {
+        let Some(newest) = new.current_electorate() else { return };
+        let relied = self.truth.relied_on.len();
+        let holders: BTreeSet<MemberId> = self
+            .members
+            .iter()
+            .filter(|member| {
+                member.data.as_ref().is_some_and(|data| {
+                    data.wal.flushed >= relied
+                        && relied
+                            .checked_sub(1)
+                            .is_none_or(|last| data.wal.records.get(last).map(|rec| rec.id) == self.truth.relied_on.last().copied())
+                })
+            })
+            .map(crate::member::Member::id)
+            .collect();
+        let old: Vec<_> = self.api.record.electorates.iter().filter(|e| *e != newest).cloned().collect();
+        // Commits acknowledged by the newest one alone, in this very moment, may be on their way to its others.
+        if !old.is_empty() && !newest.acknowledged_by(&holders) && holders.is_empty() {
+            self.violated(format!("I8: pg-{m} narrows to members none of whom holds what is relied on"));
+        }
+    }
+}

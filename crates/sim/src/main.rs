@@ -1,0 +1,103 @@
+//! `matriarch-sim`: runs seeds, replays one, or switches rules off one at a time.
+
+use std::time::Instant;
+
+use clap::Parser;
+use ha::Rules;
+use sim::mutation::WorldRules;
+use sim::{Mutation, run};
+
+/// Seeded simulator of the protocol.
+#[derive(Debug, Parser)]
+#[command(name = "matriarch-sim")]
+struct Arguments {
+    /// How many seeds to run.
+    #[arg(long, default_value_t = 100)]
+    seeds: u64,
+    /// The first seed.
+    #[arg(long, default_value_t = 1)]
+    from: u64,
+    /// Replay one seed with a readable trace.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Switch this rule off.
+    #[arg(long)]
+    mutation: Option<String>,
+    /// Switch each rule off in turn and say what catches it.
+    #[arg(long)]
+    mutations: bool,
+    /// Go on after the first failing seed.
+    #[arg(long)]
+    keep_going: bool,
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    if arguments.mutations {
+        return mutations(&arguments);
+    }
+    let (rules, world_rules) = match &arguments.mutation {
+        None => (Rules::default(), WorldRules::default()),
+        Some(name) => Mutation::named(name)
+            .ok_or_else(|| {
+                let names: Vec<&str> = Mutation::ALL.iter().map(|mutation| mutation.name).collect();
+                anyhow::anyhow!("no mutation {name:?}; there are: {}", names.join(", "))
+            })?
+            .rules(),
+    };
+    if let Some(seed) = arguments.seed {
+        let outcome = run(seed, rules, world_rules, true);
+        println!("{outcome:#?}");
+        anyhow::ensure!(outcome.violation.is_none(), "seed {seed} fails");
+        return Ok(());
+    }
+    let began = Instant::now();
+    let (mut simulated, mut events, mut acknowledged, mut elections, mut failed) = (0, 0, 0, 0, 0_u64);
+    for seed in arguments.from..arguments.from.saturating_add(arguments.seeds) {
+        let outcome = run(seed, rules, world_rules, false);
+        simulated += outcome.simulated;
+        events += outcome.events;
+        acknowledged += outcome.acknowledged;
+        elections += outcome.elections;
+        if let Some(violation) = outcome.violation {
+            failed += 1;
+            println!("seed {seed}: {violation}");
+            if !arguments.keep_going {
+                break;
+            }
+        }
+    }
+    let (hours, minutes) = (simulated as f64 / 3.6e12, began.elapsed().as_secs_f64() / 60.0);
+    println!(
+        "{hours:.2} cluster-hours, {events} events, {acknowledged} commits, {elections} elections, {failed} failing seeds; {:.1} cluster-hours per core-minute",
+        hours / minutes
+    );
+    anyhow::ensure!(failed == 0, "replay with --seed");
+    Ok(())
+}
+
+fn mutations(arguments: &Arguments) -> anyhow::Result<()> {
+    let mut missed = Vec::new();
+    for mutation in Mutation::ALL {
+        let (rules, world_rules) = mutation.rules();
+        let caught = (arguments.from..arguments.from.saturating_add(arguments.seeds))
+            .find_map(|seed| run(seed, rules, world_rules, false).violation.map(|violation| (seed, violation)));
+        match caught {
+            Some((seed, violation)) => println!(
+                "{:<24} seeds {:>5}  {}  [{}]",
+                mutation.name,
+                seed - arguments.from + 1,
+                violation,
+                mutation.what
+            ),
+            None => {
+                println!("{:<24} not caught  [{}]", mutation.name, mutation.what);
+                if mutation.caught {
+                    missed.push(mutation.name);
+                }
+            }
+        }
+    }
+    anyhow::ensure!(missed.is_empty(), "not caught: {}", missed.join(", "));
+    Ok(())
+}

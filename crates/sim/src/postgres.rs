@@ -1,0 +1,377 @@
+//! One server: start, crash, stop, promotion in steps, commits and their wait.
+
+use ha::{Action, Gate, Incarnation, Names};
+
+use crate::dice::{MS, SECOND};
+use crate::event::Event;
+use crate::member::{PrimaryState, StandbyState, State};
+use crate::wal::Rec;
+use crate::world::World;
+
+impl World {
+    /// Every process of this Postgres is gone; what was written stays, waiting commits are unknown.
+    pub fn kill_postgres(&mut self, m: usize) {
+        let life = self.id();
+        self.close_all(m);
+        let Some(member) = self.members.get_mut(m) else { return };
+        let Some(pod) = &mut member.pod else { return };
+        let was = std::mem::replace(&mut pod.state, State::Down);
+        pod.pg = life;
+        if let Some(agent) = &mut pod.agent {
+            if matches!(agent.busy, Some("promotion" | "stop")) {
+                agent.busy = None;
+            }
+            agent.doing.clear();
+        }
+        if let (Some(data), false) = (&mut member.data, matches!(was, State::Down)) {
+            data.clean = false;
+            match was {
+                State::Standby(_) | State::Starting(None) => data.was_standby = true,
+                _ => data.was_standby = false,
+            }
+        }
+        member.pg_frozen = 0;
+        self.nudge(m);
+    }
+
+    /// Begins a start, as a standby or with these names as master.
+    pub fn start_postgres(&mut self, m: usize, primary: Option<Names>) {
+        let delay = if self.dice.permille(100) {
+            self.dice.millis(500, 4000)
+        } else {
+            self.dice.millis(50, 400)
+        };
+        let pg = self.id();
+        let Some(pod) = self.members.get_mut(m).and_then(|member| member.pod.as_mut()) else { return };
+        if !matches!(pod.state, State::Down) {
+            return;
+        }
+        pod.pg = pg;
+        self.say(|| format!("pg-{m} Postgres starts{}", if primary.is_some() { " as master" } else { "" }));
+        let Some(pod) = self.members.get_mut(m).and_then(|member| member.pod.as_mut()) else { return };
+        pod.state = State::Starting(primary);
+        self.later(delay, Event::Started { m, pg });
+    }
+
+    pub(crate) fn started(&mut self, m: usize, pg: u64) {
+        let record = self.id();
+        let Some(member) = self.members.get_mut(m).filter(|member| member.pg_life() == Some(pg)) else {
+            return;
+        };
+        let (Some(data), Some(pod)) = (&mut member.data, &mut member.pod) else { return };
+        // A start syncs the data directory.
+        data.wal.flushed = data.wal.end();
+        data.clean = false;
+        match std::mem::replace(&mut pod.state, State::Down) {
+            State::Starting(None) => {
+                data.was_standby = true;
+                pod.state = State::Standby(StandbyState::default());
+                self.measure(m);
+            }
+            State::Starting(Some(names)) => {
+                let timeline = data.wal.timeline().0;
+                data.was_standby = false;
+                self.become_primary(m, Rec { id: record, timeline }, names);
+            }
+            other => pod.state = other,
+        }
+        self.nudge(m);
+    }
+
+    /// Out of recovery: the first record of this start is written and flushed locally.
+    fn become_primary(&mut self, m: usize, first: Rec, names: Names) {
+        let Some(member) = self.members.get_mut(m) else { return };
+        let epoch = member.promise.last_epoch;
+        let (Some(data), Some(pod)) = (&mut member.data, &mut member.pod) else { return };
+        data.wal.records.push(first);
+        data.wal.flushed = data.wal.end();
+        let end = data.wal.end();
+        pod.state = State::Primary(Box::new(PrimaryState {
+            timeline: first.timeline,
+            first: end,
+            names,
+            next_names: None,
+            changes: 0,
+            gate: Gate::Closed,
+            fence_xid: None,
+            senders: std::collections::BTreeMap::new(),
+            prepared: std::collections::BTreeSet::new(),
+            waiting: std::collections::BTreeSet::new(),
+            stopping: false,
+            epoch,
+        }));
+        self.say(|| format!("pg-{m} is out of recovery on timeline {} at {end}", first.timeline));
+        self.nudge(m);
+    }
+
+    /// Plans the measurement of the end of the log.
+    pub fn measure(&mut self, m: usize) {
+        let delay =
+            if self.dice.permille(50) { self.dice.millis(200, 1500) } else { self.dice.millis(5, 80) };
+        let Some(member) = self.members.get(m) else { return };
+        let (Some(standby), Some(pg)) = (member.standby(), member.pg_life()) else { return };
+        let upstreams = standby.upstreams;
+        self.later(delay, Event::Measured { m, pg, upstreams });
+    }
+
+    pub(crate) fn measured(&mut self, m: usize, pg: u64, upstreams: u64) {
+        let Some(member) = self.members.get_mut(m).filter(|member| member.pg_life() == Some(pg)) else {
+            return;
+        };
+        let Some(data) = &mut member.data else { return };
+        let (end, consistent) = (data.wal.position(), data.wal.end() >= data.consistent_at);
+        data.wal.flushed = data.wal.end();
+        if let Some(standby) = member.standby_mut() {
+            if standby.upstreams == upstreams && standby.upstream.is_none() && consistent {
+                standby.end = Some(end);
+            }
+        }
+        self.nudge(m);
+    }
+
+    /// A promotion: names first, then the end of recovery.
+    pub fn promote(&mut self, m: usize, timeline: u32, names: Names) {
+        let delay = self.dice.millis(20, 150);
+        let Some(member) = self.members.get_mut(m) else { return };
+        let Some(pg) = member.pg_life() else { return };
+        let Some(standby) = member.standby_mut() else { return };
+        standby.promoting = Some((timeline, names));
+        self.later(delay, Event::Promoted { m, pg });
+    }
+
+    pub(crate) fn promoted(&mut self, m: usize, pg: u64) {
+        let record = self.id();
+        let Some(member) = self.members.get_mut(m).filter(|member| member.pg_life() == Some(pg)) else {
+            return;
+        };
+        let Some((timeline, names)) = member.standby().and_then(|standby| standby.promoting.clone()) else {
+            return;
+        };
+        if let Some(agent) = member.pod.as_mut().and_then(|pod| pod.agent.as_mut()) {
+            if agent.busy == Some("promotion") {
+                agent.busy = None;
+            }
+        }
+        let id = member.id();
+        let names = if self.world_rules.names_before_promotion { names } else { Names::Alone };
+        self.truth_timeline(timeline, &id);
+        self.become_primary(m, Rec { id: record, timeline }, names);
+        let delay = self.dice.millis(10, 800);
+        self.later(delay, Event::Checkpointed { m, pg, timeline });
+    }
+
+    pub(crate) fn checkpointed(&mut self, m: usize, pg: u64, timeline: u32) {
+        let Some(member) = self.members.get_mut(m).filter(|member| member.pg_life() == Some(pg)) else {
+            return;
+        };
+        if let Some(data) = &mut member.data {
+            data.control = timeline;
+        }
+        self.nudge(m);
+    }
+
+    /// New names: some processes use them at once, all of them only later.
+    pub fn set_names(&mut self, m: usize, names: Names) {
+        let delay = self.dice.millis(5, 400);
+        let sure = self.world_rules.names_surely_in_force;
+        let Some(member) = self.members.get_mut(m) else { return };
+        let Some(pg) = member.pg_life() else { return };
+        let Some(primary) = member.primary_mut() else { return };
+        primary.changes += 1;
+        let change = primary.changes;
+        primary.next_names = Some(names);
+        if !sure {
+            // Believed at once; the old ones still let commits through for a while.
+        }
+        self.later(delay, Event::NamesInForce { m, pg, change });
+        self.release(m);
+    }
+
+    pub(crate) fn names_in_force(&mut self, m: usize, pg: u64, change: u64) {
+        let Some(member) = self.members.get_mut(m).filter(|member| member.pg_life() == Some(pg)) else {
+            return;
+        };
+        let Some(primary) = member.primary_mut() else { return };
+        if primary.changes == change {
+            if let Some(names) = primary.next_names.take() {
+                primary.names = names;
+            }
+        }
+        self.release(m);
+        self.nudge(m);
+    }
+
+    /// A client writes to any master whose gate is open, cut off or not.
+    pub(crate) fn client_write(&mut self) {
+        let next = self.dice.millis(5, 60);
+        self.later(next, Event::ClientWrite);
+        let open: Vec<usize> = (0..self.members.len())
+            .filter(|m| {
+                self.members.get(*m).is_some_and(|member| {
+                    member.pg_frozen <= self.now
+                        && member
+                            .primary()
+                            .is_some_and(|primary| primary.gate == Gate::Open && !primary.stopping)
+                })
+            })
+            .collect();
+        let Some(m) = open.get(self.dice.index(open.len())).copied() else { return };
+        let record = self.id();
+        let flush = self.dice.millis(0, 4);
+        let Some(member) = self.members.get_mut(m) else { return };
+        let Some(pg) = member.pg_life() else { return };
+        let Some(timeline) = member.primary().map(|primary| primary.timeline) else { return };
+        let Some(data) = &mut member.data else { return };
+        data.wal.records.push(Rec { id: record, timeline });
+        let to = data.wal.end();
+        if let Some(primary) = member.primary_mut() {
+            primary.waiting.insert(to);
+        }
+        self.later(flush, Event::PrimaryFlush { m, pg, to });
+    }
+
+    pub(crate) fn primary_flushed(&mut self, m: usize, pg: u64, to: usize) {
+        let Some(member) = self.members.get_mut(m).filter(|member| member.pg_life() == Some(pg)) else {
+            return;
+        };
+        let Some(data) = &mut member.data else { return };
+        data.wal.flushed = data.wal.flushed.max(to.min(data.wal.end()));
+        self.pump(m);
+        self.release(m);
+    }
+
+    /// Releases commits that wait no longer.
+    pub fn release(&mut self, m: usize) {
+        let Some(member) = self.members.get(m) else { return };
+        let (Some(primary), Some(data)) = (member.primary(), &member.data) else { return };
+        if primary.waiting.is_empty() {
+            return;
+        }
+        let lets = |names: &Names, at: usize| match names {
+            Names::Alone => true,
+            Names::Quorum { members, acks } => {
+                let flushed = |incarnation: &&Incarnation| {
+                    primary.senders.get(incarnation).is_some_and(|sender| sender.flushed >= Some(at))
+                };
+                members.iter().filter(flushed).count() >= *acks as usize
+            }
+            Names::Unknown | Names::Placeholder => false,
+        };
+        let mut released = Vec::new();
+        for at in &primary.waiting {
+            if *at > data.wal.flushed {
+                break;
+            }
+            let by_old = lets(&primary.names, *at);
+            // While names change, some processes let through by the old ones and some by the new ones.
+            let by_new = primary.next_names.as_ref().is_some_and(|names| lets(names, *at));
+            if by_old || by_new {
+                released.push((*at, if by_old { primary.names.clone() } else { primary.next_names.clone().unwrap_or(Names::Unknown) }));
+            }
+        }
+        for (at, names) in released {
+            if let Some(primary) = self.members.get_mut(m).and_then(|member| member.primary_mut()) {
+                primary.waiting.remove(&at);
+            }
+            self.truth_acknowledged(m, at, &names);
+        }
+    }
+
+    /// A fast stop begins: no new writes, a shutdown checkpoint, its flush to the standbys.
+    pub fn stop_fast(&mut self, m: usize) {
+        let record = self.id();
+        let now = self.now;
+        let Some(member) = self.members.get_mut(m) else { return };
+        let (Some(pg), Some(agent)) = (member.pg_life(), member.agent_life()) else { return };
+        let timeline = member.primary().map(|primary| primary.timeline);
+        if let (Some(timeline), Some(data)) = (timeline, &mut member.data) {
+            data.wal.records.push(Rec { id: record, timeline });
+            data.wal.flushed = data.wal.end();
+        }
+        if let Some(primary) = member.primary_mut() {
+            primary.stopping = true;
+        }
+        self.pump(m);
+        self.later(20 * MS, Event::Stopping { m, pg, agent, since: now });
+    }
+
+    pub(crate) fn stopping(&mut self, m: usize, pg: u64, agent: u64, since: u64) {
+        let now = self.now;
+        let Some(member) = self.members.get(m).filter(|member| member.pg_life() == Some(pg)) else { return };
+        let end = member.data.as_ref().map_or(0, |data| data.wal.end());
+        let flushed = member.primary().is_none_or(|primary| {
+            primary.senders.values().all(|sender| sender.flushed >= Some(end))
+        });
+        if !flushed && now.saturating_sub(since) < SECOND {
+            self.later(20 * MS, Event::Stopping { m, pg, agent, since });
+            return;
+        }
+        let was_standby = member.primary().is_none();
+        self.kill_postgres(m);
+        let Some(member) = self.members.get_mut(m) else { return };
+        if let Some(data) = &mut member.data {
+            data.clean = true;
+            data.was_standby = was_standby;
+            data.wal.flushed = data.wal.end();
+            if !was_standby {
+                data.control = data.wal.timeline().0;
+            }
+        }
+        self.say(|| format!("pg-{m} has stopped cleanly at {end}"));
+        if let Some(agent) = self.members.get_mut(m).and_then(|member| member.agent_mut(agent)) {
+            agent.busy = None;
+        }
+        self.nudge(m);
+    }
+
+    /// Fills an empty volume, rewinds or rebuilds, at the end of the long act.
+    pub fn copy_done(&mut self, m: usize, action: &Action) {
+        let (Action::Clone { from } | Action::Rewind { from } | Action::Reclone { from }) = action else {
+            return;
+        };
+        let p = self.members.iter().position(|other| other.name == from.member.name);
+        let Some(p) = p.filter(|p| *p != m && self.net.passes(m, *p) && self.net.passes(*p, m)) else {
+            return;
+        };
+        let fails = self.dice.permille(60);
+        let Some(other) = self.members.get(p) else { return };
+        let same_life = other.pod.as_ref().is_some_and(|pod| pod.boot == from.boot);
+        let (Some(_), Some(source), true) = (other.primary(), other.data.clone(), same_life) else { return };
+        let system = other.promise.system_identifier;
+        if fails {
+            self.say(|| format!("pg-{m} copy from pg-{p} fails"));
+            return;
+        }
+        if matches!(action, Action::Rewind { .. }) {
+            self.truth_rewound(m);
+        }
+        let Some(member) = self.members.get_mut(m) else { return };
+        match action {
+            Action::Rewind { .. } => {
+                let Some(data) = &mut member.data else { return };
+                if data.control != source.control {
+                    let common = data.wal.common(&source.wal);
+                    data.wal.records.truncate(common);
+                    data.wal.records.extend(source.wal.records.iter().skip(common).take(source.wal.flushed - common.min(source.wal.flushed)));
+                    data.wal.flushed = data.wal.end();
+                    data.consistent_at = source.wal.flushed;
+                    data.control = source.control;
+                }
+                member.promise.rewinding = false;
+            }
+            _ => {
+                let mut data = source;
+                data.wal.records.truncate(data.wal.flushed);
+                data.consistent_at = data.wal.end();
+                data.clean = false;
+                data.was_standby = true;
+                member.data = Some(data);
+                member.promise.system_identifier = system;
+                member.promise.bootstrap = ha::Bootstrap::Member;
+                member.promise.rewinding = false;
+            }
+        }
+        let end = member.data.as_ref().map_or(0, |data| data.wal.end());
+        self.say(|| format!("pg-{m} now holds pg-{p}'s log up to {end}"));
+    }
+}

@@ -1,0 +1,91 @@
+//! One seed from the beginning to the verdict.
+
+use ha::{Gate, Rules};
+
+use crate::dice::SECOND;
+use crate::event::Event;
+use crate::mutation::WorldRules;
+use crate::world::World;
+
+/// How long faults go on.
+const FAULTS: u64 = 60 * SECOND;
+/// How long the cluster has to become whole after they ended (L1).
+const RECOVERY: u64 = 60 * SECOND;
+
+/// What became of a seed.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The first violated invariant.
+    pub violation: Option<String>,
+    /// Simulated nanoseconds.
+    pub simulated: u64,
+    /// Events handled.
+    pub events: u64,
+    /// Acknowledged commits.
+    pub acknowledged: u64,
+    /// Won elections.
+    pub elections: u64,
+    /// Epochs in all.
+    pub epochs: u64,
+}
+
+/// Runs one seed.
+pub fn run(seed: u64, rules: Rules, world_rules: WorldRules, trace: bool) -> Outcome {
+    let mut world = World::new(seed, rules, world_rules, trace);
+    world.queue.push(FAULTS, Event::Calm);
+    while world.violation.is_none() && world.now < FAULTS + RECOVERY && world.step() {}
+    if world.violation.is_none() {
+        whole(&mut world);
+    }
+    Outcome {
+        violation: world.violation.take(),
+        simulated: world.now,
+        events: world.events,
+        acknowledged: world.truth.acknowledged,
+        elections: world.truth.elections,
+        epochs: world.truth.epochs,
+    }
+}
+
+/// L1: after the faults there is one open master that acknowledges, everybody follows it, the record is settled.
+fn whole(world: &mut World) {
+    let Some(leader) = world.leader() else {
+        world.violated("L1: nobody is recorded as leader".to_owned());
+        return;
+    };
+    let open = world
+        .members
+        .get(leader)
+        .and_then(|member| member.primary())
+        .is_some_and(|primary| primary.gate == Gate::Open);
+    if !open {
+        world.violated(format!("L1: the recorded leader pg-{leader} does not serve"));
+        return;
+    }
+    if world.now.saturating_sub(world.truth.acknowledged_at) > 5 * SECOND {
+        world.violated("L1: nothing is acknowledged any more".to_owned());
+        return;
+    }
+    let boot = world.members.get(leader).and_then(|member| member.pod.as_ref()).map(|pod| pod.boot);
+    if world.api.route.map(|(_, boot)| boot) != boot {
+        world.violated(format!("L1: the write route does not point at pg-{leader}"));
+        return;
+    }
+    for m in 0..world.members.len() {
+        let Some(member) = world.members.get(m) else { continue };
+        let streams = member.standby().is_some_and(|standby| standby.conn.is_some());
+        // A rewind that failed without another copy waits for a human (§4 step 10).
+        let given_up = member.promise.rewinding;
+        if m != leader && !streams && !given_up {
+            let state = member.pod.as_ref().map(|pod| format!("{:?}", pod.state));
+            world.violated(format!("L1: pg-{m} does not follow pg-{leader}: {state:?}"));
+            return;
+        }
+    }
+    let settled = world.api.record.electorates.len() == 1 && world.api.record.fence_xid.is_some();
+    let given_up = world.members.iter().filter(|member| member.promise.rewinding).count();
+    let counted = world.api.record.current_electorate().map_or(0, |newest| newest.members.len());
+    if !settled || counted + 1 + given_up < world.members.len() {
+        world.violated(format!("L1: the electorate is not settled: {:?}", world.api.record.electorates));
+    }
+}

@@ -1,0 +1,276 @@
+//! Everything there is, and what happens to it next.
+
+use std::collections::BTreeMap;
+
+use ha::{Boot, Incarnation, MemberName, Promise, Record, Rules, Settings};
+
+use crate::api_server::ApiServer;
+use crate::dice::{Dice, MS, SECOND};
+use crate::event::{Event, Queue};
+use crate::invariants::Truth;
+use crate::member::{Member, Pod, State};
+use crate::mutation::WorldRules;
+use crate::network::Network;
+use crate::stream::Conn;
+
+/// One simulated cluster.
+#[derive(Debug)]
+pub struct World {
+    /// Nanoseconds since the beginning.
+    pub now: u64,
+    /// What will happen.
+    pub queue: Queue,
+    /// All randomness.
+    pub dice: Dice,
+    /// The members.
+    pub members: Vec<Member>,
+    /// The API server.
+    pub api: ApiServer,
+    /// The network.
+    pub net: Network,
+    /// Streams.
+    pub conns: BTreeMap<u64, Conn>,
+    /// The wishes.
+    pub settings: Settings,
+    /// Rules of `decide`.
+    pub rules: Rules,
+    /// Rules of driver and PostgreSQL.
+    pub world_rules: WorldRules,
+    /// What must hold.
+    pub truth: Truth,
+    /// Print what happens.
+    pub trace: bool,
+    /// The first violated invariant.
+    pub violation: Option<String>,
+    /// Faults have ended.
+    pub calm: bool,
+    /// Events handled.
+    pub events: u64,
+    ids: u64,
+}
+
+impl World {
+    /// A new cluster of this seed: pods start, the record is uninitialised.
+    pub fn new(seed: u64, rules: Rules, world_rules: WorldRules, trace: bool) -> Self {
+        let mut dice = Dice::new(seed);
+        let n = usize::try_from(dice.between(2, 5)).unwrap_or(3);
+        let names: Vec<MemberName> = (0..n).map(|i| MemberName(format!("pg-{i}"))).collect();
+        let mut settings = Settings::new(names.iter().cloned());
+        if n > 3 && dice.permille(400) {
+            settings.acks = 2;
+        }
+        if n > 2 && dice.permille(150) {
+            settings.when_short = ha::WhenShort::Block;
+        }
+        let net = Network::new(n, &mut dice);
+        let lost_answers = if dice.permille(300) { dice.between(0, 300) } else { 0 };
+        let mut world = Self {
+            now: 0,
+            queue: Queue::default(),
+            members: Vec::new(),
+            api: ApiServer {
+                record: Record::uninitialised("cluster"),
+                version: 1,
+                route: None,
+                down: false,
+                lost_answers,
+            },
+            net,
+            conns: BTreeMap::new(),
+            settings,
+            rules,
+            world_rules,
+            truth: Truth::default(),
+            trace,
+            violation: None,
+            calm: false,
+            events: 0,
+            ids: 0,
+            dice,
+        };
+        for (m, name) in names.into_iter().enumerate() {
+            let incarnation = Incarnation(world.dice.number());
+            let rate = world.dice.between(950, 1050);
+            let offset = world.dice.between(1, 1_000_000) * MS;
+            world.members.push(Member {
+                name,
+                promise: Promise::new(incarnation, "cluster"),
+                data: None,
+                pod: None,
+                agent_frozen: 0,
+                pg_frozen: 0,
+                offset,
+                rate,
+            });
+            let at = world.dice.millis(0, 1500);
+            world.queue.push(at, Event::PodStart { m });
+        }
+        world.queue.push(SECOND, Event::ClientWrite);
+        let first_fault = world.dice.millis(6_000, 14_000);
+        world.queue.push(first_fault, Event::Fault);
+        world
+    }
+
+    /// A number that was not given out before.
+    pub fn id(&mut self) -> u64 {
+        self.ids += 1;
+        self.ids
+    }
+
+    /// Adds to the trace.
+    pub fn say(&self, what: impl FnOnce() -> String) {
+        if self.trace {
+            println!("{:>10.3} {}", self.now as f64 / 1e9, what());
+        }
+    }
+
+    /// Notes the first violation.
+    pub fn violated(&mut self, what: String) {
+        self.say(|| format!("VIOLATION {what}"));
+        self.violation.get_or_insert(what);
+    }
+
+    /// Schedules an event in so many nanoseconds.
+    pub fn later(&mut self, delay: u64, event: Event) {
+        self.queue.push(self.now + delay, event);
+    }
+
+    /// Until when the one that an event is for is frozen.
+    fn frozen_until(&self, event: &Event) -> u64 {
+        let agent = |m: usize| self.members.get(m).map_or(0, |member| member.agent_frozen);
+        let pg = |m: usize| self.members.get(m).map_or(0, |member| member.pg_frozen);
+        match event {
+            Event::Tick { m, .. }
+            | Event::Announce { to: m, .. }
+            | Event::Refused { m, .. }
+            | Event::Done { m, .. }
+            | Event::SealPromise { m, .. }
+            | Event::Response { m, .. }
+            | Event::Timeout { m, .. }
+            | Event::Watch { m, .. }
+            | Event::Stopping { m, .. } => agent(*m),
+            Event::Connect { m, .. }
+            | Event::StandbyFlush { m, .. }
+            | Event::PrimaryFlush { m, .. }
+            | Event::Started { m, .. }
+            | Event::Promoted { m, .. }
+            | Event::Checkpointed { m, .. }
+            | Event::Measured { m, .. }
+            | Event::NamesInForce { m, .. } => pg(*m),
+            Event::Wal { conn, .. } => self.conns.get(conn).map_or(0, |conn| pg(conn.standby)),
+            Event::Reply { conn, .. } => self.conns.get(conn).map_or(0, |conn| pg(conn.primary)),
+            // The supervisor is frozen with the whole pod only.
+            Event::Supervise { m, .. } => agent(*m).min(pg(*m)),
+            _ => 0,
+        }
+    }
+
+    /// Lets the next thing happen; false when nothing is left.
+    pub fn step(&mut self) -> bool {
+        let Some((at, event)) = self.queue.pop() else { return false };
+        self.now = self.now.max(at);
+        let frozen = self.frozen_until(&event);
+        if frozen > self.now {
+            self.queue.push(frozen, event);
+            return true;
+        }
+        self.events += 1;
+        self.handle(event);
+        self.check();
+        true
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Tick { m, agent } => self.tick(m, agent),
+            Event::Announce { to, said } => self.hear(to, &said),
+            Event::Refused { m, agent, peer } => self.refused(m, agent, &peer),
+            Event::Connect { m, pg } => self.connect(m, pg),
+            Event::Wal { conn, start, records } => self.wal_arrives(conn, start, records),
+            Event::StandbyFlush { m, pg, conn, to } => self.standby_flushed(m, pg, conn, to),
+            Event::Reply { conn, flushed } => self.reply_arrives(conn, flushed),
+            Event::Keepalive { conn } => self.keepalive(conn),
+            Event::PrimaryFlush { m, pg, to } => self.primary_flushed(m, pg, to),
+            Event::Started { m, pg } => self.started(m, pg),
+            Event::Promoted { m, pg } => self.promoted(m, pg),
+            Event::Checkpointed { m, pg, timeline } => self.checkpointed(m, pg, timeline),
+            Event::Measured { m, pg, upstreams } => self.measured(m, pg, upstreams),
+            Event::NamesInForce { m, pg, change } => self.names_in_force(m, pg, change),
+            Event::Stopping { m, pg, agent, since } => self.stopping(m, pg, agent, since),
+            Event::Done { m, agent, action } => self.done(m, agent, *action),
+            Event::SealPromise { m, agent, below } => self.seal_promise(m, agent, below),
+            Event::Request { m, agent, id, sent, request } => self.request(m, agent, id, sent, *request),
+            Event::Response { m, agent, id, sent, response } => {
+                self.response(m, agent, id, sent, *response);
+            }
+            Event::Timeout { m, agent, id } => self.timeout(m, agent, id),
+            Event::Watch { m, agent, record, version } => self.watched(m, agent, &record, version),
+            Event::ClientWrite => self.client_write(),
+            Event::Fault => self.fault(),
+            Event::Heal(heal) => self.heal(heal),
+            Event::Supervise { m, pod } => self.supervise(m, pod),
+            Event::PodStart { m } => self.pod_start(m),
+            Event::AgentStart { m, pod } => self.agent_start(m, pod),
+            Event::Calm => self.calm_down(),
+        }
+    }
+
+    fn pod_start(&mut self, m: usize) {
+        let (boot, pg) = (self.dice.number(), self.id());
+        let now = self.now;
+        let Some(member) = self.members.get_mut(m) else { return };
+        if member.pod.is_some() {
+            return;
+        }
+        if !self.world_rules.seal_durable {
+            member.promise.sealed_below = ha::Epoch(0);
+        }
+        member.agent_frozen = 0;
+        member.pg_frozen = 0;
+        member.pod = Some(Pod {
+            boot: Boot(boot),
+            agent: None,
+            beat: now,
+            pg,
+            state: State::Down,
+            terminating: false,
+        });
+        self.say(|| format!("pg-{m} pod starts, boot {boot:016x}"));
+        self.later(50 * MS, Event::AgentStart { m, pod: boot });
+        self.later(500 * MS, Event::Supervise { m, pod: boot });
+    }
+
+    /// PID 1: starts the agent again, and kills Postgres when the agent is silent (§5).
+    fn supervise(&mut self, m: usize, pod: u64) {
+        let now = self.now;
+        let Some(member) = self.members.get_mut(m) else { return };
+        let frozen = member.agent_frozen > now;
+        let Some(running) = member.pod.as_mut().filter(|running| running.boot.0 == pod) else { return };
+        if running.agent.is_some() && !frozen {
+            running.beat = now;
+        }
+        let silent = now.saturating_sub(running.beat) > 2 * SECOND;
+        let runs = !matches!(running.state, State::Down);
+        if silent && runs {
+            self.say(|| format!("pg-{m} PID 1 kills Postgres: its agent is silent"));
+            self.kill_postgres(m);
+        }
+        self.later(250 * MS, Event::Supervise { m, pod });
+    }
+
+    /// The pod is gone at once; with `power`, what was not flushed too.
+    pub fn kill_pod(&mut self, m: usize, power: bool) {
+        self.kill_postgres(m);
+        let Some(member) = self.members.get_mut(m) else { return };
+        if power {
+            if let Some(data) = &mut member.data {
+                let keep = self.dice.between(data.wal.flushed as u64, data.wal.end() as u64);
+                data.wal.records.truncate(usize::try_from(keep).unwrap_or(0));
+            }
+        }
+        let Some(member) = self.members.get_mut(m) else { return };
+        member.pod = None;
+        member.agent_frozen = 0;
+        member.pg_frozen = 0;
+    }
+}
