@@ -68,7 +68,7 @@ async fn play(scene: &str) {
             wait_for(|| pids(&dir).len() == 3).await;
             std::process::exit(1);
         }
-        "crash" => fs::write(dir.join("adopted"), found.pid().unwrap().to_string()).unwrap(),
+        "crash" => leave(&dir.join("adopted"), &found.pid().unwrap().to_string()),
         "kill" => {
             postmaster.start(command()).await.unwrap();
             let again = postmaster.start(command()).await;
@@ -84,7 +84,7 @@ async fn play(scene: &str) {
                     assert!(postmaster.holds_lock());
                     break;
                 }
-                Err(error) => fs::write(dir.join("refused"), error.to_string()).unwrap(),
+                Err(error) => leave(&dir.join("refused"), &error.to_string()),
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         },
@@ -116,6 +116,13 @@ async fn play(scene: &str) {
         () = turns => {}
         () = gone.supervisor_gone() => {}
     }
+}
+
+/// Whole or not at all, for a reader that looks all the time.
+fn leave(path: &Path, text: &str) {
+    let new = path.with_extension("new");
+    fs::write(&new, text).unwrap();
+    fs::rename(new, path).unwrap();
 }
 
 async fn wait_for(done: impl Fn() -> bool) {
