@@ -218,3 +218,42 @@ fn p19_a_standby_with_too_low_values_restarts_with_those_of_its_log() {
         })
     });
 }
+
+#[test]
+fn p8_a_record_that_is_on_disk_and_not_replayed_is_never_missed() {
+    run(module_path!(), "p8_a_record_that_is_on_disk_and_not_replayed_is_never_missed", |lab| {
+        Box::pin(async move {
+            let mut one = Member::primary(&lab, 1).await;
+            let mut two = Member::standby_of(&mut one, 2).await;
+            one.set_names(any_of(&[&two])).await;
+            let client = one.client().await;
+            client.batch_execute("CREATE TABLE public.t (x int)").await.unwrap();
+            two.wait_replayed(one.flushed().await).await;
+            let startup = two.process("startup").await;
+            crate::common::send(startup, Signal::STOP);
+            client.batch_execute("INSERT INTO public.t VALUES (1)").await.unwrap();
+            let acknowledged = one.flushed().await;
+            // The stream is cut by hand: stopping it properly needs the startup process.
+            two.settings.protocol.upstream = None;
+            two.settings.write_protocol(&two.layout).await.unwrap();
+            let session = two.session().await;
+            postgres::reload::reload(&two.layout, &session, BOUND).await.unwrap();
+            crate::common::send(two.process("walreceiver").await, Signal::TERM);
+            let start = Instant::now();
+            while !seal::is_silent(&two.layout, &session, "pg").await.unwrap() {
+                assert!(start.elapsed() < BOUND, "the walreceiver does not end");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            let reader = two.reader().await;
+            let bound = Duration::from_millis(400);
+            let early = seal::end_of_wal(&two.layout, &session, &reader, "pg", bound).await;
+            assert!(
+                matches!(&early, Err(seal::SealError::NotAtEnd { what, .. }) if what.contains("is not replayed")),
+                "{early:?}, acknowledged {acknowledged}"
+            );
+            crate::common::send(startup, Signal::CONT);
+            assert!(two.end_of_wal().await.lsn >= acknowledged);
+            assert_eq!(two.count("t").await, 1);
+        })
+    });
+}
