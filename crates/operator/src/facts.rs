@@ -11,10 +11,7 @@ use kubernetes::{pods::PodFacts, record::RecordRead};
 use crate::{
     build::pod::hash_of,
     dereference::Observed,
-    plan::{
-        Facts, Member,
-        template::{FAILING_AFTER, UNREADY_AFTER},
-    },
+    plan::{Facts, Member, template::FAILING_AFTER},
 };
 
 /// Reasons of a waiting container that rarely end by themselves.
@@ -116,11 +113,10 @@ fn failing(pod: &Pod, age: Duration) -> Option<String> {
         .iter()
         .flatten()
         .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False");
-    if let Some(condition) = unscheduled {
+    unscheduled.map(|condition| {
         let message = condition.message.as_deref().unwrap_or_default();
-        return Some(format!("{}: {message}", condition.reason.as_deref().unwrap_or("Unschedulable")));
-    }
-    (age > UNREADY_AFTER).then(|| format!("not ready for {} minutes", age.as_secs() / 60))
+        format!("{}: {message}", condition.reason.as_deref().unwrap_or("Unschedulable"))
+    })
 }
 
 /// What is told must not change while nothing does, or the status would be written again and again: of the kubelet's

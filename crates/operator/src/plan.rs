@@ -106,8 +106,8 @@ impl Plan {
     }
 }
 
-/// Decides the next step; `target` is the hash of the template in force.
-pub fn plan(facts: &Facts, target: &str) -> Plan {
+/// Decides the next step; `target` is the hash of the template in force, `given_up` that of one that was taken back.
+pub fn plan(facts: &Facts, target: &str, given_up: Option<&str>) -> Plan {
     let scale = scale::scale(facts);
     let members = |replicas: u32| -> BTreeSet<String> {
         (0..replicas).map(|ordinal| api::names::pod(&facts.cluster, ordinal)).collect()
@@ -122,7 +122,7 @@ pub fn plan(facts: &Facts, target: &str) -> Plan {
         delete: None,
         progress: scale.progress,
     };
-    if let Some(broken) = roll_out::broken(facts, target) {
+    if let Some(broken) = roll_out::broken(facts, target, given_up) {
         plan.delete = Some(broken);
     }
     if plan.progress != Progress::Settled {
@@ -177,7 +177,7 @@ pub(crate) mod tests {
     #[test]
     fn a_healthy_cluster_needs_nothing() {
         let facts = healthy(3);
-        let plan = plan(&facts, "old");
+        let plan = plan(&facts, "old", None);
         assert_eq!(plan.progress, Progress::Settled);
         assert!(
             plan.delete.is_none() && plan.wishes.handover_away.is_empty() && plan.wishes.restart.is_empty()
@@ -188,7 +188,7 @@ pub(crate) mod tests {
     #[test]
     fn a_cluster_that_does_not_exist_is_made_at_full_size() {
         let facts = Facts { cluster: "pg".into(), instances: 3, uninitialised: true, ..Facts::default() };
-        let plan = plan(&facts, "old");
+        let plan = plan(&facts, "old", None);
         assert_eq!(plan.replicas, 3);
         assert_eq!(plan.role_pods(&facts).len(), 3);
     }

@@ -83,7 +83,8 @@ pub fn decide(cluster: &ValidatedCluster, observed: &Observed, facts: Facts) -> 
     let memory = observed.templates.as_ref().and_then(|map| map.data.as_ref());
     let memory = memory.map(plan::template::Memory::from_data).unwrap_or_default();
     let in_force = plan::template::in_force(&facts, pod::template(cluster), &memory);
-    let plan = plan::plan(&facts, &in_force.hash);
+    let given_up = in_force.memory.bad.as_ref().map(|(hash, _)| hash.as_str());
+    let plan = plan::plan(&facts, &in_force.hash, given_up);
     Decision { facts, plan, in_force }
 }
 

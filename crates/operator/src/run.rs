@@ -98,11 +98,11 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
             .graceful_shutdown_on(async move { stopped.cancelled().await })
             .run(reconcile, on_error, context.clone())
             .for_each(|result| async move {
-                // Failures of a reconciliation were told where they happened; this is about the queue and the watches.
-                if let Err(error) = result
-                    && !matches!(error, kube::runtime::controller::Error::ReconcilerFailed(..))
-                {
-                    tracing::warn!(error = telemetry::report(&error), "watch or queue");
+                use kube::runtime::controller::Error;
+                match result {
+                    // Failures of a reconciliation were told where they happened; kept objects outlive their cluster.
+                    Ok(_) | Err(Error::ReconcilerFailed(..) | Error::ObjectNotFound(_)) => {}
+                    Err(error) => tracing::warn!(error = telemetry::report(&error), "watch or queue"),
                 }
             })
     }));

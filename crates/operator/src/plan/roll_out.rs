@@ -22,23 +22,26 @@ pub enum Step {
     },
 }
 
-/// A pod of another template that cannot become ready by itself: it is down anyway, so nobody waits before it is
-/// replaced. This is how a halted roll-out, or an undone edit, heals (K12).
-pub fn broken(facts: &Facts, target: &str) -> Option<Deletion> {
-    facts
-        .members
-        .iter()
-        .find(|(_, member)| {
-            outdated(member, target) && member.failing.is_some() && !member.ready && !member.terminating
-        })
-        .map(|(pod, member)| Deletion {
+/// A pod of another template that cannot become ready by itself, or of one that was given up: it is down anyway, so nobody
+/// waits before it is replaced. This is how a halted roll-out, or an undone edit, heals (K12). A member that merely takes
+/// long, since it clones or recovers, is left alone.
+pub fn broken(facts: &Facts, target: &str, given_up: Option<&str>) -> Option<Deletion> {
+    facts.members.iter().find_map(|(pod, member)| {
+        if !outdated(member, target) || member.ready || member.terminating {
+            return None;
+        }
+        let of_given_up = given_up.is_some() && member.hash.as_deref() == given_up;
+        let why = match &member.failing {
+            Some(why) => why.as_str(),
+            None if of_given_up => "it does not become ready",
+            None => return None,
+        };
+        Some(Deletion {
             pod: pod.clone(),
             uid: member.uid.clone(),
-            why: format!(
-                "it fails with a template that is not in force: {}",
-                member.failing.as_deref().unwrap_or("")
-            ),
+            why: format!("its template is not in force: {why}"),
         })
+    })
 }
 
 /// Decides the next step towards the template with the hash `target`.
@@ -158,7 +161,14 @@ mod tests {
         let mut facts = healthy(3);
         let member = facts.members.get_mut("pg-2").unwrap();
         (member.ready, member.failing) = (false, Some("ErrImagePull".into()));
-        assert_eq!(broken(&facts, "new").unwrap().pod, "pg-2");
-        assert_eq!(broken(&facts, "old"), None, "with the template in force it may yet come up");
+        assert_eq!(broken(&facts, "new", None).unwrap().pod, "pg-2");
+        assert_eq!(broken(&facts, "old", None), None, "with the template in force it may yet come up");
+        facts.members.get_mut("pg-2").unwrap().failing = None;
+        assert_eq!(broken(&facts, "new", None), None, "it may be cloning");
+        assert_eq!(
+            broken(&facts, "new", Some("old")).unwrap().pod,
+            "pg-2",
+            "it cannot be, with that template"
+        );
     }
 }

@@ -14,8 +14,9 @@ use crate::build::pod::hash_of;
 
 /// How long a pod may be in a state that rarely ends by itself before it counts as failing.
 pub const FAILING_AFTER: Duration = Duration::from_secs(30);
-/// How long a pod may be without becoming ready at all; a clone of a large database counts as well.
-pub const UNREADY_AFTER: Duration = Duration::from_secs(1800);
+/// How long the first member with a new template may take to become ready. It has its data and stopped cleanly, so it
+/// neither clones nor recovers.
+pub const ROLL_OUT_BOUND: Duration = Duration::from_secs(300);
 
 /// What is remembered of templates, in a ConfigMap.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -93,9 +94,14 @@ pub fn in_force(facts: &Facts, wanted: PodTemplateSpec, memory: &Memory) -> InFo
 
 fn failing(facts: &Facts, hash: &str) -> Option<String> {
     facts.members.iter().find_map(|(pod, member)| {
-        let why =
-            member.failing.as_ref().filter(|_| member.hash.as_deref() == Some(hash) && !member.ready)?;
-        Some(format!("{pod}: {why}"))
+        if member.hash.as_deref() != Some(hash) || member.ready || member.terminating {
+            return None;
+        }
+        match &member.failing {
+            Some(why) => Some(format!("{pod}: {why}")),
+            None => (member.age > ROLL_OUT_BOUND)
+                .then(|| format!("{pod}: not ready within {} minutes", ROLL_OUT_BOUND.as_secs() / 60)),
+        }
     })
 }
 
@@ -144,6 +150,17 @@ mod tests {
         let undone = in_force(&healed, template("old"), &memory);
         assert_eq!((undone.halted, undone.memory), (None, good("old")));
         assert_eq!(in_force(&healed, template("third"), &memory).hash, "third");
+    }
+
+    #[test]
+    fn k12_a_member_that_never_becomes_ready_is_bad_too() {
+        let mut facts = healthy(3);
+        let member = facts.members.get_mut("pg-2").unwrap();
+        (member.ready, member.hash, member.age) = (false, Some("bad".into()), Duration::from_secs(299));
+        assert_eq!(in_force(&facts, template("bad"), &good("old")).halted, None);
+        facts.members.get_mut("pg-2").unwrap().age = Duration::from_secs(301);
+        let halted = in_force(&facts, template("bad"), &good("old")).halted.unwrap();
+        assert_eq!(halted, "pg-2: not ready within 5 minutes");
     }
 
     #[test]
