@@ -79,6 +79,18 @@ pub(crate) async fn restart(context: &Context) -> anyhow::Result<()> {
 /// that timeline. A later change of ours (a wider electorate, a renewal) does not matter.
 async fn still_won(context: &Context, fence: &FenceToken) -> anyhow::Result<Record> {
     let record = fresh(context).await?;
+    check_won(context, fence, &record)?;
+    Ok(record)
+}
+
+/// The same of the record that is known, which the won swap itself brought.
+fn known_won(context: &Context, fence: &FenceToken) -> anyhow::Result<Record> {
+    let record = context.record.get().record().cloned().context("the record is not known")?;
+    check_won(context, fence, &record)?;
+    Ok(record)
+}
+
+fn check_won(context: &Context, fence: &FenceToken, record: &Record) -> anyhow::Result<()> {
     let leader = record.leader.as_ref().context("the record names no leader")?;
     ensure!(
         leader.member() == context.member()
@@ -91,7 +103,7 @@ async fn still_won(context: &Context, fence: &FenceToken) -> anyhow::Result<Reco
     ensure!(record.timeline == fence.timeline(), "the record says timeline {}", record.timeline);
     let sealed = context.promise.get().sealed_below;
     ensure!(sealed <= record.epoch, "this member has sealed itself below {sealed} since");
-    Ok(record)
+    Ok(())
 }
 
 /// A fresh read of the record, tried for a while: the proof of a win is used up by the act that needs this.

@@ -11,10 +11,9 @@ use ha::{FenceToken, Gate, Names, Timeline};
 use postgres::Session;
 use postgres::history::plant;
 use postgres::promote::{PromoteError, checkpoint, fence_xid};
-use postgres::reload::reload;
 use postgres::settings::Access;
 
-use super::{keep_won, still_won};
+use super::{keep_won, known_won, still_won};
 use crate::driver::context::Context;
 
 /// Bound of a statement, a reload, the closing of the gate.
@@ -35,20 +34,17 @@ pub(super) async fn promote(
     let facts = context.tracked.get();
     ensure!(facts.upstream.is_none(), "it still streams");
     let end = facts.end.context("the end of the log is not known")?;
-    let record = still_won(context, fence).await?;
+    // The swap's own answer is what is known of the record; it is read afresh just before the promotion.
+    let record = known_won(context, fence)?;
     keep_won(context, &record).await?;
 
     let session = Session::open(&context.layout, BOUND).await?;
     let settings = context.configuration(None, names, Access::Closed)?;
+    context.tracked.set(|facts| facts.names = Names::Unknown);
+    // From one non-empty value to another, before anybody can commit (I7): the gate's reload brings both.
+    settings.write_protocol(&context.layout).await?;
     postgres::gate::close(&context.layout, &session, &settings, BOUND).await?;
-    context.tracked.set(|facts| {
-        facts.gate = Gate::Closed;
-        facts.names = Names::Unknown;
-    });
-    // From one non-empty value to another, before anybody can commit (I7).
-    if settings.write_protocol(&context.layout).await? {
-        reload(&context.layout, &session, BOUND).await?;
-    }
+    context.tracked.set(|facts| facts.gate = Gate::Closed);
     super::start::uproot(context).await?;
     let wal = context.layout.wal();
     let planned = plant::plan(&wal, end.timeline, timeline)?;
@@ -66,11 +62,13 @@ pub(super) async fn promote(
         other => other?,
     };
     let fence_xid = fence_xid(&session).await?;
+    let provisioned = super::provision::is_provisioned(context, &session).await?;
     let names = names.clone();
     context.tracked.set(|facts| {
         facts.first_record = Some(promoted.first_record);
         facts.fence_xid = Some(fence_xid);
         facts.names = names;
+        facts.provisioned = provisioned;
         facts.end = None;
     });
     context.promise.update(|promise| promise.planted = Vec::new()).await?;

@@ -17,6 +17,15 @@ use crate::driver::context::Context;
 /// CREATE DATABASE copies a template.
 const BOUND: Duration = Duration::from_secs(60);
 
+/// Whether role and database are there: a promoted standby has what its former master was given, and only passwords
+/// may have changed since, which is seen to afterwards.
+pub(super) async fn is_provisioned(context: &Context, session: &Session) -> anyhow::Result<bool> {
+    const THERE: &str = "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1::text::name)
+                        AND EXISTS (SELECT FROM pg_database WHERE datname = $2::text::name)";
+    let init = &context.settings()?.init;
+    Ok(session.value("look for the application's database", THERE, &[&init.owner, &init.database]).await?)
+}
+
 /// Makes what is missing and corrects passwords that differ.
 pub(super) async fn provision(context: &Context) -> anyhow::Result<()> {
     let known = context.files.get();
