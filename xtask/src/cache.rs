@@ -1,6 +1,7 @@
 //! Where everything lives that is made but not kept in the tree, and how it is named: by the hash of what
 //! it was made from, so that a second run makes nothing and a changed recipe never meets an old result.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -18,8 +19,10 @@ impl Cache {
     pub(crate) fn open() -> Result<Self> {
         let root = match std::env::var_os("MATRIARCH_CACHE") {
             Some(path) => PathBuf::from(path),
-            None => PathBuf::from(std::env::var_os("HOME").context("neither MATRIARCH_CACHE nor HOME is set")?)
-                .join(".cache/matriarch"),
+            None => {
+                PathBuf::from(std::env::var_os("HOME").context("neither MATRIARCH_CACHE nor HOME is set")?)
+                    .join(".cache/matriarch")
+            }
         };
         ensure!(root.is_absolute(), "MATRIARCH_CACHE must be an absolute path");
         // A node of the rig mounts its own file systems over these.
@@ -58,13 +61,13 @@ impl Cache {
         }
         let partial = directory.join(format!(".{name}-{}.{}", key.text(), std::process::id()));
         fs::create_dir_all(&directory).with_context(|| format!("creating {}", directory.display()))?;
-        let made = make(&partial).and_then(|()| {
+        let outcome = make(&partial).and_then(|()| {
             fs::rename(&partial, &finished).with_context(|| format!("naming {}", finished.display()))
         });
-        if made.is_err() {
+        if outcome.is_err() {
             let _ = remove(&partial);
         }
-        made.map(|()| finished)
+        outcome.map(|()| finished)
     }
 }
 
@@ -102,8 +105,17 @@ impl Key {
 
     fn text(&self) -> String {
         let digest = self.0.clone().finalize();
-        digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+        hexadecimal(digest.get(..8).unwrap_or_default())
     }
+}
+
+/// Bytes as text, two digits each.
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
 }
 
 #[cfg(test)]

@@ -81,10 +81,8 @@ pub(crate) fn run(label: &str, mut command: Command) -> Result<()> {
 /// Runs a short program and returns what it wrote to standard output; on failure the error carries what it
 /// wrote to standard error.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("starting {}", describe(command)))?;
+    let output =
+        command.stdin(Stdio::null()).output().with_context(|| format!("starting {}", describe(command)))?;
     judge(command, &output)?;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
@@ -105,7 +103,6 @@ pub(crate) fn feed(command: &mut Command, input: &[u8]) -> Result<String> {
     judge(command, &output)?;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
-
 
 /// Becomes the other program; returns only when that is not possible.
 pub(crate) fn replace(command: &mut Command) -> Result<ExitCode> {

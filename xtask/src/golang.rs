@@ -1,6 +1,7 @@
 //! Builds the rig's programs from Go modules that are checked in beside this crate, one module per family, so
 //! that every version is pinned by a `go.sum`. What was built once is found again by the hash of its module.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -105,7 +106,7 @@ fn kube(version: &str) -> Result<Family> {
     ensure!(major == "1" && minor.parse::<u32>().is_ok(), "no such Kubernetes version: {version}");
     let mut files = module!("kube", "go.mod", "go.sum", "main.go", "provisioner.go");
     if version != KUBERNETES {
-        files.retain(|(name, _)| name.ends_with(".go"));
+        files.retain(|(name, _)| !name.starts_with("go."));
         files.push(("go.mod", format!("module rig.test/kube\n\n// Kubernetes {version}\n")));
     }
     let mut linker_flags = "-s -w".to_owned();
@@ -114,7 +115,6 @@ fn kube(version: &str) -> Result<Family> {
         for (variable, value) in
             [("gitVersion", format!("v{version}")), ("gitMajor", major.into()), ("gitMinor", minor.into())]
         {
-            use std::fmt::Write as _;
             let _ = write!(linker_flags, " -X {package}.{variable}={value}");
         }
     }
@@ -123,8 +123,7 @@ fn kube(version: &str) -> Result<Family> {
 
 impl Family {
     fn ensure(&self, cache: &Cache, toolchain: &str) -> Result<PathBuf> {
-        let mut key =
-            Key::new("go 1").with(toolchain).with(self.tags).with(&self.linker_flags);
+        let mut key = Key::new("go 1").with(toolchain).with(self.tags).with(&self.linker_flags);
         for (name, text) in &self.files {
             key = key.with(name).with(text);
         }
@@ -157,17 +156,17 @@ fn resolve(source: &Path, module: Option<&(&'static str, String)>) -> Result<()>
         .context("a module without go.sum must be Kubernetes")?;
     let mut download = go(source, "mod");
     download.args(["mod", "download", "-json", &format!("k8s.io/kubernetes@v{version}")]);
-    let answer: serde_json::Value =
-        serde_json::from_str(&command::output(&mut download)?).context("reading what go mod download says")?;
-    let theirs = answer.get("GoMod").and_then(serde_json::Value::as_str).context("go mod download names no go.mod")?;
+    let answer: serde_json::Value = serde_json::from_str(&command::output(&mut download)?)
+        .context("reading what go mod download says")?;
+    let theirs =
+        answer.get("GoMod").and_then(serde_json::Value::as_str).context("go mod download names no go.mod")?;
     let theirs = fs::read_to_string(theirs).with_context(|| format!("reading {theirs}"))?;
     let staging = version.replacen("1.", "0.", 1);
-    let mut text = format!(
-        "module rig.test/kube\n\ngo 1.26.0\n\nrequire k8s.io/kubernetes v{version}\n\nreplace (\n"
-    );
+    let mut text =
+        format!("module rig.test/kube\n\ngo 1.26.0\n\nrequire k8s.io/kubernetes v{version}\n\nreplace (\n");
     for line in theirs.lines() {
         if let Some((module, _)) = line.trim().split_once(" => ./staging/") {
-            text.push_str(&format!("\t{module} => {module} v{staging}\n"));
+            let _ = writeln!(text, "\t{module} => {module} v{staging}");
         }
     }
     text.push_str(")\n");
@@ -179,6 +178,9 @@ fn resolve(source: &Path, module: Option<&(&'static str, String)>) -> Result<()>
 
 fn go(directory: &Path, mode: &str) -> std::process::Command {
     let mut command = std::process::Command::new("go");
-    command.current_dir(directory).env("CGO_ENABLED", "0").env("GOFLAGS", format!("-mod={mode} -buildvcs=false"));
+    command
+        .current_dir(directory)
+        .env("CGO_ENABLED", "0")
+        .env("GOFLAGS", format!("-mod={mode} -buildvcs=false"));
     command
 }

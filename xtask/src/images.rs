@@ -47,7 +47,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     packages::ensure_installed()?;
     let wanted = |name: &str| arguments.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
     let products: Vec<_> = PRODUCTS.iter().filter(|product| wanted(product.reference)).collect();
-    let built = if products.is_empty() { Vec::new() } else { product::ensure(&cache, &arguments.profile, &products)? };
+    let built = if products.is_empty() {
+        Vec::new()
+    } else {
+        product::ensure(&cache, &arguments.profile, &products)?
+    };
     let mut images: Vec<(String, PathBuf)> =
         products.iter().map(|product| product.reference.to_owned()).zip(built).collect();
     match arguments.action {

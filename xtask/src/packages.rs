@@ -26,7 +26,10 @@ const NEEDED: [&str; 13] = [
 
 /// Installs what is missing. Needs root, as does everything that follows.
 pub(crate) fn ensure_installed() -> Result<()> {
-    ensure!(rustix::process::geteuid().is_root(), "the rig needs root: it makes namespaces, mounts and cgroups");
+    ensure!(
+        rustix::process::geteuid().is_root(),
+        "the rig needs root: it makes namespaces, mounts and cgroups"
+    );
     let missing: Vec<&str> = NEEDED.into_iter().filter(|package| !installed(package)).collect();
     if missing.is_empty() {
         return Ok(());

@@ -131,7 +131,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
         Action::Env => {
             layout.running()?;
             println!("export KUBECONFIG={}", layout.kubeconfig().display());
-            println!("export PATH={}:$PATH", layout.cache().path("rig/bin").display());
+            println!("export PATH={}:$PATH", layout.home().join("bin").display());
         }
         Action::Kubectl { arguments } => {
             let mut kubectl = control::kubectl(&layout, &programs(&layout)?);
@@ -181,7 +181,8 @@ pub(crate) fn load_images(cache: &Cache, archives: &[PathBuf]) -> Result<()> {
                     for archive in archives {
                         let mut import = node::inside(layout, node)?;
                         import.arg(ctr).args(["--namespace", "k8s.io", "images", "import"]).arg(archive);
-                        command::output(&mut import).with_context(|| format!("loading images into {}", node.name()))?;
+                        command::output(&mut import)
+                            .with_context(|| format!("loading images into {}", node.name()))?;
                     }
                     Ok(())
                 })
@@ -213,7 +214,7 @@ fn programs(layout: &Layout) -> Result<Programs> {
 
 fn logs(layout: &Layout, component: Option<String>, follow: bool, lines: u32) -> Result<ExitCode> {
     let live = layout.path("log");
-    let directory = if live.exists() { live } else { layout.cache().path("rig/last-log") };
+    let directory = if live.exists() { live } else { layout.home().join("last-log") };
     let Some(component) = component else {
         let entries = std::fs::read_dir(&directory).context("there are no logs")?;
         let mut names: Vec<_> = entries

@@ -10,6 +10,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use tar::{Builder, EntryType, Header};
 
+use crate::cache::hexadecimal;
 use crate::command;
 
 /// How a container of an image starts.
@@ -43,9 +44,10 @@ pub(crate) fn write(reference: &str, config: &Config, layer: &Path, archive: &Pa
         "history": [{"created_by": "cargo xtask images"}],
     })
     .to_string();
-    let name = Sha256::digest(&config).iter().map(|byte| format!("{byte:02x}")).collect::<String>() + ".json";
+    let name = hexadecimal(&Sha256::digest(&config)) + ".json";
     let manifest =
-        json!([{"Config": name, "RepoTags": [reference], "Layers": [format!("{digest}/layer.tar")]}]).to_string();
+        json!([{"Config": name, "RepoTags": [reference], "Layers": [format!("{digest}/layer.tar")]}])
+            .to_string();
 
     let file = File::create(archive).with_context(|| format!("creating {}", archive.display()))?;
     let mut tar = Builder::new(file);

@@ -50,12 +50,11 @@ impl Postgres {
     pub(crate) fn ensure(&self, cache: &Cache) -> Result<PathBuf> {
         let arguments = self.arguments();
         let config = self.config();
-        let key = Key::new("debian 1")
-            .with(arguments.join("\n"))
-            .with(self.reference())
-            .with(config.fingerprint());
+        let key =
+            Key::new("debian 1").with(arguments.join("\n")).with(self.reference()).with(config.fingerprint());
         cache.ensure("images", &format!("pg{}", self.major), &key, ".tar", |path| {
-            let scratch = tempfile::tempdir_in(cache.root()).context("making a directory for a root file system")?;
+            let scratch =
+                tempfile::tempdir_in(cache.root()).context("making a directory for a root file system")?;
             let layer = scratch.path().join("root.tar");
             self.bootstrap(&arguments, &layer)?;
             archive::write(&self.reference(), &config, &layer, path)
@@ -65,7 +64,10 @@ impl Postgres {
     fn bootstrap(&self, arguments: &[String], layer: &Path) -> Result<()> {
         let mut build = Command::new("mmdebstrap");
         build.args(arguments).arg(self.suite).arg(layer);
-        command::run(&format!("build the root file system of PostgreSQL {} ({})", self.major, self.suite), build)
+        command::run(
+            &format!("build the root file system of PostgreSQL {} ({})", self.major, self.suite),
+            build,
+        )
     }
 
     fn arguments(&self) -> Vec<String> {

@@ -81,9 +81,13 @@ impl Product {
 
 /// Compiles programs for [`TARGET`] and returns the directory they are in.
 fn build(profile: &str, programs: &[&str]) -> Result<PathBuf> {
-    let targets = command::output(&mut command::command("rustc", ["--print", "target-libdir", "--target", TARGET]))?;
+    let targets =
+        command::output(&mut command::command("rustc", ["--print", "target-libdir", "--target", TARGET]))?;
     if !Path::new(targets.trim()).exists() {
-        command::run(&format!("add the target {TARGET}"), command::command("rustup", ["target", "add", TARGET]))?;
+        command::run(
+            &format!("add the target {TARGET}"),
+            command::command("rustup", ["target", "add", TARGET]),
+        )?;
     }
     let mut build = cargo();
     build.args(["build", "--locked", "--target", TARGET, "--profile", profile]);
@@ -117,7 +121,10 @@ fn ensure_static(program: &Path) -> Result<()> {
 fn is_dynamic(elf: &[u8]) -> bool {
     let number = |offset: usize, bytes: usize| -> Option<usize> {
         let field = elf.get(offset..offset.checked_add(bytes)?)?;
-        field.iter().rev().try_fold(0_usize, |sum, byte| sum.checked_mul(256)?.checked_add(usize::from(*byte)))
+        field
+            .iter()
+            .rev()
+            .try_fold(0_usize, |sum, byte| sum.checked_mul(256)?.checked_add(usize::from(*byte)))
     };
     let (Some(table), Some(size), Some(count)) = (number(0x20, 8), number(0x36, 2), number(0x38, 2)) else {
         return true;

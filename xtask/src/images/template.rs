@@ -118,7 +118,9 @@ impl Server {
     fn stop(mut self) -> Result<()> {
         let children = format!("/proc/{0}/task/{0}/children", self.child.id());
         let children = fs::read_to_string(children).unwrap_or_default();
-        for pid in children.split_whitespace().filter_map(|pid| rustix::process::Pid::from_raw(pid.parse().ok()?)) {
+        for pid in
+            children.split_whitespace().filter_map(|pid| rustix::process::Pid::from_raw(pid.parse().ok()?))
+        {
             rustix::process::kill_process(pid, rustix::process::Signal::TERM).context("ending containerd")?;
         }
         let started = Instant::now();

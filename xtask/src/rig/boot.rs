@@ -15,8 +15,8 @@ use anyhow::{Context, Result, ensure};
 use rustix::mount::{MountFlags, MountPropagationFlags};
 use rustix::process::WaitOptions;
 
-use super::layout::{HOST_CGROUP, Layout, Node, VOLUMES_IN_NODE};
 use super::cgroup;
+use super::layout::{Layout, Node, VOLUMES_IN_NODE, host_cgroup};
 
 const SOCKET: &str = "/run/containerd/containerd.sock";
 /// How long containerd may take to listen, including the clean-up after a power cut.
@@ -25,10 +25,15 @@ const LISTENING: Duration = Duration::from_secs(60);
 const PACE: Duration = Duration::from_secs(1);
 
 /// Runs the node; returns only with an error.
-pub(crate) fn run(layout: &Layout, node: Node, kube: &Path, containerd: &Path) -> Result<std::convert::Infallible> {
+pub(crate) fn run(
+    layout: &Layout,
+    node: Node,
+    kube: &Path,
+    containerd: &Path,
+) -> Result<std::convert::Infallible> {
     ensure!(std::process::id() == 1, "only the first process of a node boots it");
     // By its own number: the tree that is mounted here is not divided by PID namespaces for writers.
-    cgroup::join(HOST_CGROUP, 0)?;
+    cgroup::join(&host_cgroup(), 0)?;
     file_systems(layout, node)?;
     rustix::system::sethostname(node.name().as_bytes()).context("naming the node")?;
 
@@ -60,7 +65,10 @@ pub(crate) fn run(layout: &Layout, node: Node, kube: &Path, containerd: &Path) -
                 format!("--kubeconfig={}", kubeconfig.display()),
                 format!("--hostname-override={name}"),
                 format!("--node-ip={}", node.address()),
-                format!("--node-labels=topology.kubernetes.io/zone={},topology.kubernetes.io/region=rig", node.zone()),
+                format!(
+                    "--node-labels=topology.kubernetes.io/zone={},topology.kubernetes.io/region=rig",
+                    node.zone()
+                ),
             ],
             "kubelet",
         ),
@@ -75,8 +83,9 @@ pub(crate) fn run(layout: &Layout, node: Node, kube: &Path, containerd: &Path) -
     loop {
         match rustix::process::wait(WaitOptions::empty()) {
             Ok(Some((pid, _))) => {
-                if let Some(component) =
-                    running.remove(&pid.as_raw_nonzero().get()).and_then(|index| Some((index, components.get(index)?)))
+                if let Some(component) = running
+                    .remove(&pid.as_raw_nonzero().get())
+                    .and_then(|index| Some((index, components.get(index)?)))
                 {
                     thread::sleep(PACE);
                     running.insert(component.1.start()?, component.0);
@@ -129,7 +138,8 @@ fn listening() -> Result<()> {
 fn file_systems(layout: &Layout, node: Node) -> Result<()> {
     let home = layout.node(node);
     let all = MountPropagationFlags::REC;
-    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | all).context("leaving the machine's mounts")?;
+    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | all)
+        .context("leaving the machine's mounts")?;
     for (directory, mode) in [("/run", "mode=0755"), ("/var/log", "mode=0755")] {
         let options = std::ffi::CString::new(mode).context("mount options")?;
         rustix::mount::mount("tmpfs", directory, "tmpfs", MountFlags::empty(), Some(options.as_c_str()))

@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::layout::CGROUP_PREFIX;
+use super::layout::cgroup_prefix;
 use super::process::Identity;
 
 /// Where the control groups of this machine are mounted.
 enum Mounted {
-    /// One tree per controller.
-    Many(Vec<PathBuf>),
+    /// One tree per controller, and perhaps a new one beside them that has none.
+    Many(Vec<PathBuf>, Option<PathBuf>),
     /// One tree for all.
     One(PathBuf),
 }
@@ -31,16 +31,24 @@ fn mounted() -> Mounted {
             _ => {}
         }
     }
-    // With both, the second is without controllers and nobody's business.
     match (many.is_empty(), one) {
         (true, Some(path)) => Mounted::One(path),
-        _ => Mounted::Many(many),
+        (_, one) => Mounted::Many(many, one),
     }
 }
 
+/// The trees that have controllers.
 fn trees() -> Vec<PathBuf> {
     match mounted() {
-        Mounted::Many(trees) => trees,
+        Mounted::Many(trees, _) => trees,
+        Mounted::One(tree) => vec![tree],
+    }
+}
+
+/// All trees: runc makes its groups in the one without controllers, too.
+fn every_tree() -> Vec<PathBuf> {
+    match mounted() {
+        Mounted::Many(trees, one) => trees.into_iter().chain(one).collect(),
         Mounted::One(tree) => vec![tree],
     }
 }
@@ -83,14 +91,17 @@ pub(crate) fn join(name: &str, pid: i32) -> Result<()> {
     Ok(())
 }
 
-/// The processes in and below the control groups of this name, or in all of ours for [`CGROUP_PREFIX`].
+/// The processes in and below the control groups of this name, or in all of ours for [`cgroup_prefix`].
 pub(crate) fn processes(name: &str) -> Vec<Identity> {
     let mut found = Vec::new();
     for root in roots(name) {
         walk(&root, &mut |group| {
             let text = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
             // 0 is a process of another PID namespace, which cannot be one of ours.
-            found.extend(text.split_whitespace().filter_map(|pid| Identity::of(pid.parse().ok().filter(|pid| *pid > 0)?)));
+            found.extend(
+                text.split_whitespace()
+                    .filter_map(|pid| Identity::of(pid.parse().ok().filter(|pid| *pid > 0)?)),
+            );
         });
     }
     found.sort();
@@ -101,8 +112,9 @@ pub(crate) fn processes(name: &str) -> Vec<Identity> {
 /// Stops or continues every process below a control group at once.
 pub(crate) fn freeze(name: &str, frozen: bool) -> Result<()> {
     let (path, word) = match mounted() {
-        Mounted::Many(trees) => {
-            let tree = trees.into_iter().find(|tree| tree.ends_with("freezer")).context("no freezer is mounted")?;
+        Mounted::Many(trees, _) => {
+            let tree =
+                trees.into_iter().find(|tree| tree.ends_with("freezer")).context("no freezer is mounted")?;
             (tree.join(name).join("freezer.state"), if frozen { "FROZEN" } else { "THAWED" })
         }
         Mounted::One(tree) => (tree.join(name).join("cgroup.freeze"), if frozen { "1" } else { "0" }),
@@ -142,17 +154,16 @@ pub(crate) fn remove(name: &str) -> Vec<PathBuf> {
     left
 }
 
-/// The control groups of one name, or all of ours for [`CGROUP_PREFIX`].
+/// The control groups of one name, or all of ours for [`cgroup_prefix`].
 fn roots(name: &str) -> Vec<PathBuf> {
-    debug_assert!(name.starts_with(CGROUP_PREFIX), "only our own control groups are ever touched");
-    let wanted = |found: &str| found == name || (name == CGROUP_PREFIX && found.starts_with(name));
+    debug_assert!(name.starts_with(&cgroup_prefix()), "only our own control groups are ever touched");
+    let all = name == cgroup_prefix();
+    let wanted = |found: &str| found == name || (all && found.starts_with(name));
     let mut found = Vec::new();
-    for tree in trees() {
+    for tree in every_tree() {
         let entries = fs::read_dir(&tree).into_iter().flatten().filter_map(Result::ok);
         found.extend(
-            entries
-                .filter(|entry| wanted(&entry.file_name().to_string_lossy()))
-                .map(|entry| entry.path()),
+            entries.filter(|entry| wanted(&entry.file_name().to_string_lossy())).map(|entry| entry.path()),
         );
     }
     found

@@ -9,8 +9,8 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use super::layout::{
-    API_PORT, CONTROL_ADDRESS, CONTROL_NETNS, DNS_ADDRESS, DNS_SERVICE_ADDRESS, Layout, Record, SERVICE_RANGE,
-    VOLUMES_IN_NODE, write,
+    API_PORT, CONTROL_ADDRESS, DNS_ADDRESS, DNS_SERVICE_ADDRESS, Layout, Record, SERVICE_RANGE,
+    VOLUMES_IN_NODE, control_netns, write,
 };
 use super::process::{self, Service};
 use crate::command;
@@ -79,16 +79,19 @@ pub(crate) fn kubectl(layout: &Layout, programs: &Programs) -> std::process::Com
 pub(crate) fn apply(layout: &Layout, programs: &Programs, objects: &Value) -> Result<()> {
     let mut apply = kubectl(layout, programs);
     apply.args(["apply", "--server-side", "--force-conflicts", "--field-manager=rig", "-f", "-"]);
-    command::feed(&mut apply, objects.to_string().as_bytes()).map(drop).context("creating the rig's own objects")
+    command::feed(&mut apply, objects.to_string().as_bytes())
+        .map(drop)
+        .context("creating the rig's own objects")
 }
 
 fn start(layout: &Layout, name: &str, command: Vec<String>) -> Result<()> {
-    Service { name, netns: Some(CONTROL_NETNS), command }.ensure(layout).map(drop)
+    Service { name, netns: Some(&control_netns()), command }.ensure(layout).map(drop)
 }
 
 fn relay(layout: &Layout, record: &Record) -> Result<()> {
     let own = std::env::current_exe().context("finding this program")?;
-    let command = vec![text(&own), "rig".into(), "relay".into(), "--port".into(), record.relay_port.to_string()];
+    let command =
+        vec![text(&own), "rig".into(), "relay".into(), "--port".into(), record.relay_port.to_string()];
     Service { name: "relay", netns: None, command }.ensure(layout).map(drop)
 }
 

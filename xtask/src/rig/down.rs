@@ -14,7 +14,7 @@ use rustix::fs::FlockOperation;
 use rustix::mount::UnmountFlags;
 use rustix::process::Signal;
 
-use super::layout::{CGROUP_PREFIX, Layout};
+use super::layout::{Layout, cgroup_prefix};
 use super::process::{Identity, all_recorded, in_netns};
 use super::{cgroup, net};
 use crate::cache::remove;
@@ -58,7 +58,7 @@ pub(crate) fn clear(layout: &Layout) -> Result<()> {
     loop {
         // Each round looks again: a process may have started another before it was killed.
         let processes = ours(layout);
-        cgroup::thaw_all(CGROUP_PREFIX);
+        cgroup::thaw_all(&cgroup_prefix());
         for process in &processes {
             process.signal(Signal::KILL);
         }
@@ -73,7 +73,7 @@ pub(crate) fn clear(layout: &Layout) -> Result<()> {
     }
     // The kernel takes a moment to see that a group is empty.
     loop {
-        let left = cgroup::remove(CGROUP_PREFIX);
+        let left = cgroup::remove(&cgroup_prefix());
         if left.is_empty() {
             break;
         }
@@ -93,7 +93,7 @@ pub(crate) fn clear(layout: &Layout) -> Result<()> {
 
 /// The logs of a rig that is gone stay until the next one goes.
 fn keep_logs(layout: &Layout) {
-    let (now, last) = (layout.path("log"), layout.cache().path("rig/last-log"));
+    let (now, last) = (layout.path("log"), layout.home().join("last-log"));
     if now.exists() && remove(&last).is_ok() {
         let _ = fs::rename(now, last);
     }
@@ -101,9 +101,10 @@ fn keep_logs(layout: &Layout) {
 
 fn ours(layout: &Layout) -> BTreeSet<Identity> {
     let own = std::process::id();
-    let mut found: BTreeSet<Identity> = all_recorded(layout).into_iter().map(|(_, identity)| identity).collect();
+    let mut found: BTreeSet<Identity> =
+        all_recorded(layout).into_iter().map(|(_, identity)| identity).collect();
     found.retain(|identity| identity.alive());
-    found.extend(cgroup::processes(CGROUP_PREFIX));
+    found.extend(cgroup::processes(&cgroup_prefix()));
     for netns in net::ours() {
         if let Ok(namespace) = fs::metadata(Path::new("/run/netns").join(netns)) {
             found.extend(in_netns(namespace.ino()));

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -9,10 +10,6 @@ use serde::{Deserialize, Serialize};
 use crate::cache::Cache;
 use crate::golang::Programs;
 
-/// Network namespace of the control plane; it holds the bridge that joins the nodes.
-pub(crate) const CONTROL_NETNS: &str = "rig-ctl";
-/// What all network namespaces of the rig begin with.
-pub(crate) const NETNS_PREFIX: &str = "rig-";
 /// Address of the API server on that bridge.
 pub(crate) const CONTROL_ADDRESS: &str = "10.201.0.1";
 /// Address of CoreDNS on that bridge.
@@ -29,14 +26,41 @@ pub(crate) const POD_RANGE: &str = "10.202.0.0/16";
 pub(crate) const API_PORT: u16 = 6443;
 /// Port of the relay on 127.0.0.1, unless somebody else has it.
 pub(crate) const RELAY_PORT: u16 = 16443;
-/// What all control groups of the rig begin with.
-pub(crate) const CGROUP_PREFIX: &str = "matriarch-rig-";
-/// Control group of everything that is not a pod.
-pub(crate) const HOST_CGROUP: &str = "matriarch-rig-host";
 /// Where a node sees its volumes; inside the node's own /run.
 pub(crate) const VOLUMES_IN_NODE: &str = "/run/volumes";
 /// The most nodes that the address plan and this machine bear.
 pub(crate) const MOST_NODES: u8 = 20;
+
+/// Which rig this is: `$MATRIARCH_RIG`, or `rig`. Rigs of different names do not see each other.
+pub(crate) fn instance() -> &'static str {
+    static NAME: OnceLock<String> = OnceLock::new();
+    NAME.get_or_init(|| {
+        let wanted = std::env::var("MATRIARCH_RIG").unwrap_or_default();
+        // Without a separator, no name is the beginning of another one's names.
+        let plain = wanted.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+        if plain && (1..=8).contains(&wanted.len()) { wanted } else { "rig".to_owned() }
+    })
+}
+
+/// What all network namespaces of the rig begin with.
+pub(crate) fn netns_prefix() -> String {
+    format!("{}-", instance())
+}
+
+/// Network namespace of the control plane; it holds the bridge that joins the nodes.
+pub(crate) fn control_netns() -> String {
+    format!("{}-ctl", instance())
+}
+
+/// What all control groups of the rig begin with.
+pub(crate) fn cgroup_prefix() -> String {
+    format!("matriarch-{}-", instance())
+}
+
+/// Control group of everything that is not a pod.
+pub(crate) fn host_cgroup() -> String {
+    cgroup_prefix() + "host"
+}
 
 /// A node by its number, counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,7 +73,7 @@ impl Node {
     }
     /// Its network namespace.
     pub(crate) fn netns(self) -> String {
-        format!("rig-n{}", self.0)
+        format!("{}-n{}", instance(), self.0)
     }
     /// The end of its cable that is plugged into the bridge.
     pub(crate) fn cable(self) -> String {
@@ -65,7 +89,7 @@ impl Node {
     }
     /// The control group that holds its pods.
     pub(crate) fn cgroup(self) -> String {
-        format!("{CGROUP_PREFIX}{}", self.name())
+        cgroup_prefix() + &self.name()
     }
     /// Its zone, one per node.
     pub(crate) fn zone(self) -> String {
@@ -125,9 +149,13 @@ impl Layout {
     pub(crate) fn cache(&self) -> &Cache {
         &self.cache
     }
+    /// Everything of this rig.
+    pub(crate) fn home(&self) -> PathBuf {
+        self.cache.path(instance())
+    }
     /// Everything that `down` removes.
     pub(crate) fn state(&self) -> PathBuf {
-        self.cache.path("rig/state")
+        self.home().join("state")
     }
     /// A path below [`Self::state`].
     pub(crate) fn path(&self, relative: &str) -> PathBuf {
@@ -147,7 +175,7 @@ impl Layout {
     }
     /// Kubeconfig for use from the ordinary network through the relay. Its path never changes.
     pub(crate) fn kubeconfig(&self) -> PathBuf {
-        self.cache.path("rig/kubeconfig")
+        self.home().join("kubeconfig")
     }
     /// Kubeconfig of one identity for use inside the rig's networks.
     pub(crate) fn inner_kubeconfig(&self, identity: &str) -> PathBuf {
@@ -155,7 +183,7 @@ impl Layout {
     }
     /// Held by whoever starts or ends the rig.
     pub(crate) fn lock(&self) -> PathBuf {
-        self.cache.path("rig/lock")
+        self.home().join("lock")
     }
 
     /// What the rig was started as, if it was.
@@ -171,7 +199,9 @@ impl Layout {
 
     /// The record of a rig that must be there.
     pub(crate) fn running(&self) -> Result<Record> {
-        self.record()?.filter(|record| record.complete).context("the rig is not up: start it with `cargo xtask rig up`")
+        self.record()?
+            .filter(|record| record.complete)
+            .context("the rig is not up: start it with `cargo xtask rig up`")
     }
 
     /// Writes the record.

@@ -10,7 +10,7 @@ use std::thread;
 use anyhow::{Context, Result, anyhow};
 use rustix::thread::LinkNameSpaceType;
 
-use super::layout::{CONTROL_ADDRESS, CONTROL_NETNS, DNS_ADDRESS, NETNS_PREFIX, Node, Record};
+use super::layout::{CONTROL_ADDRESS, DNS_ADDRESS, Node, Record, control_netns, netns_prefix};
 use crate::command;
 
 /// Whether a network namespace of this name is there.
@@ -20,19 +20,20 @@ pub(crate) fn exists(netns: &str) -> bool {
 
 /// The network namespaces of the rig that are there.
 pub(crate) fn ours() -> Vec<String> {
+    let prefix = netns_prefix();
     let entries = fs::read_dir("/run/netns").into_iter().flatten().filter_map(Result::ok);
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    names.filter(|name| name.starts_with(NETNS_PREFIX)).collect()
+    names.filter(|name| name.starts_with(&prefix)).collect()
 }
 
 /// Makes the network of the control plane.
 pub(crate) fn create_control() -> Result<()> {
-    if exists(CONTROL_NETNS) {
+    if exists(&control_netns()) {
         return Ok(());
     }
-    ip(&["netns", "add", CONTROL_NETNS])?;
+    ip(&["netns", "add", &control_netns()])?;
     batch(
-        CONTROL_NETNS,
+        &control_netns(),
         &[
             "link set lo up".to_owned(),
             "link add br0 type bridge".to_owned(),
@@ -41,18 +42,23 @@ pub(crate) fn create_control() -> Result<()> {
             "link set br0 up".to_owned(),
         ],
     )?;
-    forward(CONTROL_NETNS)
+    forward(&control_netns())
 }
 
 /// Makes the network of a node and plugs it in.
 pub(crate) fn create_node(node: Node, record: &Record) -> Result<()> {
     let netns = node.netns();
-    if exists(&netns) {
-        return Ok(());
+    let made = make_node(node, &netns, record);
+    if made.is_err() {
+        delete_node(node)?;
     }
-    ip(&["netns", "add", &netns])?;
+    made
+}
+
+fn make_node(node: Node, netns: &str, record: &Record) -> Result<()> {
+    ip(&["netns", "add", netns])?;
     batch(
-        CONTROL_NETNS,
+        &control_netns(),
         &[
             format!("link add {} type veth peer name eth0 netns {netns}", node.cable()),
             format!("link set {} master br0 up", node.cable()),
@@ -68,19 +74,32 @@ pub(crate) fn create_node(node: Node, record: &Record) -> Result<()> {
     for other in record.nodes().filter(|other| *other != node) {
         inside.push(format!("route add {} via {}", other.pod_range(), other.address()));
     }
-    batch(&netns, &inside)?;
-    forward(&netns)
+    batch(netns, &inside)?;
+    forward(netns)
+}
+
+/// Removes a node's network.
+pub(crate) fn delete_node(node: Node) -> Result<()> {
+    // The kernel takes a namespace down in its own time, and the cable's name would be taken until then.
+    let _ = batch(&control_netns(), &[format!("link delete {}", node.cable())]);
+    delete(&node.netns())
 }
 
 /// Pulls a node's cable, or plugs it in again. Both directions end at once, established connections included.
 pub(crate) fn plug(node: Node, plugged: bool) -> Result<()> {
     let state = if plugged { "up" } else { "down" };
-    batch(CONTROL_NETNS, &[format!("link set {} {state}", node.cable())])
+    batch(&control_netns(), &[format!("link set {} {state}", node.cable())])
+}
+
+/// Whether a node has a cable at all; a dead one has none.
+pub(crate) fn cabled(node: Node) -> bool {
+    let show = ["-n", &control_netns(), "link", "show", &node.cable()];
+    command::output(&mut command::command("ip", show)).is_ok()
 }
 
 /// Whether a node's cable is plugged in.
 pub(crate) fn plugged(node: Node) -> bool {
-    let mut show = command::command("ip", ["-n", CONTROL_NETNS, "-json", "link", "show", &node.cable()]);
+    let mut show = command::command("ip", ["-n", &control_netns(), "-json", "link", "show", &node.cable()]);
     command::output(&mut show).is_ok_and(|links| links.contains("\"UP\""))
 }
 

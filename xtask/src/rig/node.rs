@@ -30,6 +30,8 @@ pub(crate) fn start(layout: &Layout, record: &Record, node: Node) -> Result<()> 
     if running(layout, node) {
         return Ok(());
     }
+    // Whatever is left of its last life is gone after a boot: routes, rules, connections.
+    net::delete_node(node)?;
     net::create_node(node, record)?;
     if layout.node(node).join("cut").exists() {
         net::plug(node, false)?;
@@ -39,10 +41,19 @@ pub(crate) fn start(layout: &Layout, record: &Record, node: Node) -> Result<()> 
     template::copy(&record.images, &layout.node(node).join("containerd"))
         .with_context(|| format!("giving {} its images", node.name()))?;
     let own = std::env::current_exe().context("finding this program")?;
-    let mut command: Vec<String> =
-        ["unshare", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child=SIGKILL", "--mount-proc", "--"]
-            .map(str::to_owned)
-            .to_vec();
+    let mut command: Vec<String> = [
+        "unshare",
+        "--mount",
+        "--uts",
+        "--ipc",
+        "--pid",
+        "--fork",
+        "--kill-child=SIGKILL",
+        "--mount-proc",
+        "--",
+    ]
+    .map(str::to_owned)
+    .to_vec();
     command.push(own.to_string_lossy().into_owned());
     command.extend(["rig", "boot", &node.0.to_string(), "--kube"].map(str::to_owned));
     command.push(programs.kube.to_string_lossy().into_owned());
@@ -58,7 +69,7 @@ pub(crate) fn running(layout: &Layout, node: Node) -> bool {
 
 /// A power cut. The cable is pulled first, for a node without power sends no farewell to anybody.
 pub(crate) fn kill(layout: &Layout, node: Node) -> Result<()> {
-    if net::exists(&node.netns()) {
+    if net::cabled(node) {
         net::plug(node, false)?;
     }
     cgroup::thaw_all(&node.cgroup());
@@ -73,7 +84,7 @@ pub(crate) fn kill(layout: &Layout, node: Node) -> Result<()> {
         ensure!(started.elapsed() < DEATH, "processes of {} outlive it", node.name());
         thread::sleep(Duration::from_millis(20));
     }
-    net::delete(&node.netns())
+    net::delete_node(node)
 }
 
 /// Pulls the cable, or plugs it in.
@@ -85,7 +96,7 @@ pub(crate) fn cut(layout: &Layout, node: Node, cut: bool) -> Result<()> {
         crate::cache::remove(&mark)?;
     }
     // A dead node has no cable; the mark tells it what to do when it is born again.
-    if net::exists(&node.netns()) { net::plug(node, !cut) } else { Ok(()) }
+    if net::cabled(node) { net::plug(node, !cut) } else { Ok(()) }
 }
 
 /// Stops or continues all pods of a node; the kubelet goes on.

@@ -3,12 +3,14 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
 };
 use serde_json::json;
 
@@ -21,9 +23,15 @@ pub(crate) fn create(layout: &Layout, record: &Record) -> Result<()> {
         return Ok(());
     }
     let authority = Authority::create(layout)?;
-    let names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"];
+    let names = [
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        "kubernetes.default.svc.cluster.local",
+    ];
     let addresses = [FIRST_SERVICE_ADDRESS, CONTROL_ADDRESS, "127.0.0.1"];
-    let server: Vec<String> = names.into_iter().chain(["localhost"]).chain(addresses).map(str::to_owned).collect();
+    let server: Vec<String> =
+        names.into_iter().chain(["localhost"]).chain(addresses).map(str::to_owned).collect();
     authority.issue("apiserver", "kube-apiserver", None, server)?;
     authority.issue("kubelet-client", "kube-apiserver-kubelet-client", Some("system:masters"), Vec::new())?;
     authority.issue("front", "front-proxy-client", None, Vec::new())?;
@@ -34,18 +42,18 @@ pub(crate) fn create(layout: &Layout, record: &Record) -> Result<()> {
         ("proxy", "system:kube-proxy", None),
     ] {
         authority.issue(file, user, group, Vec::new())?;
-        kubeconfig(layout, file, CONTROL_ADDRESS, API_PORT, layout.inner_kubeconfig(file))?;
+        kubeconfig(layout, file, CONTROL_ADDRESS, API_PORT, &layout.inner_kubeconfig(file))?;
     }
     for node in record.nodes() {
         let name = node.name();
         let user = format!("system:node:{name}");
         authority.issue(&name, &user, Some("system:nodes"), vec![name.clone(), node.address()])?;
-        kubeconfig(layout, &name, CONTROL_ADDRESS, API_PORT, layout.inner_kubeconfig(&name))?;
+        kubeconfig(layout, &name, CONTROL_ADDRESS, API_PORT, &layout.inner_kubeconfig(&name))?;
     }
     let accounts = KeyPair::generate().context("making the key of service accounts")?;
     write_secret(layout, "accounts.key", &accounts.serialize_pem())?;
     write(layout.pki("accounts.pub"), accounts.public_key_pem())?;
-    kubeconfig(layout, "admin", "127.0.0.1", record.relay_port, layout.kubeconfig())?;
+    kubeconfig(layout, "admin", "127.0.0.1", record.relay_port, &layout.kubeconfig())?;
     write(layout.pki("done"), "")
 }
 
@@ -59,7 +67,8 @@ impl<'a> Authority<'a> {
         let key = KeyPair::generate().context("making the authority's key")?;
         let mut params = params("rig", None, Vec::new())?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+        params.key_usages =
+            vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages.clear();
         let certificate = params.self_signed(&key).context("signing the authority's certificate")?;
         write(layout.pki("ca.crt"), certificate.pem())?;
@@ -87,11 +96,12 @@ fn params(name: &str, group: Option<&str>, alternatives: Vec<String>) -> Result<
     params.not_before = rcgen::date_time_ymd(2020, 1, 1);
     params.not_after = rcgen::date_time_ymd(2120, 1, 1);
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
+    params.extended_key_usages =
+        vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
     Ok(params)
 }
 
-fn kubeconfig(layout: &Layout, user: &str, host: &str, port: u16, path: std::path::PathBuf) -> Result<()> {
+fn kubeconfig(layout: &Layout, user: &str, host: &str, port: u16, path: &Path) -> Result<()> {
     let read = |file: &str| -> Result<String> {
         let path = layout.pki(file);
         Ok(BASE64.encode(fs::read(&path).with_context(|| format!("reading {}", path.display()))?))
@@ -110,8 +120,8 @@ fn kubeconfig(layout: &Layout, user: &str, host: &str, port: u16, path: std::pat
         }}],
         "contexts": [{"name": "rig", "context": {"cluster": "rig", "user": user}}],
     });
-    write(path.clone(), config.to_string())?;
-    private(&path)
+    write(path, config.to_string())?;
+    private(path)
 }
 
 fn write_secret(layout: &Layout, file: &str, contents: &str) -> Result<()> {
@@ -120,7 +130,7 @@ fn write_secret(layout: &Layout, file: &str, contents: &str) -> Result<()> {
     private(&path)
 }
 
-fn private(path: &std::path::Path) -> Result<()> {
+fn private(path: &Path) -> Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))
         .with_context(|| format!("making {} private", path.display()))
 }

@@ -11,8 +11,8 @@ use anyhow::{Context, Result};
 use rustix::process::{Pid, PidfdFlags, Signal};
 use serde::{Deserialize, Serialize};
 
-use super::layout::{HOST_CGROUP, Layout, write};
 use super::cgroup;
+use super::layout::{Layout, host_cgroup, instance, write};
 
 /// One process, for ever: the kernel gives no second one the same number and start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -26,9 +26,9 @@ pub(crate) struct Identity {
 impl Identity {
     /// The process that has this number now; none when it has ended, even if nobody has fetched its status.
     pub(crate) fn of(pid: i32) -> Option<Self> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         // The name in parentheses may hold anything, blanks and parentheses included.
-        let (_, fields) = stat.rsplit_once(')')?;
+        let (_, fields) = text.rsplit_once(')')?;
         let mut fields = fields.split_whitespace();
         let state = fields.next()?;
         let start = fields.nth(18)?.parse().ok()?;
@@ -66,7 +66,9 @@ pub(crate) fn in_netns(inode: u64) -> Vec<Identity> {
     entries
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
         .filter(|pid| u32::try_from(*pid) != Ok(own))
-        .filter(|pid| fs::metadata(format!("/proc/{pid}/ns/net")).is_ok_and(|namespace| namespace.ino() == inode))
+        .filter(|pid| {
+            fs::metadata(format!("/proc/{pid}/ns/net")).is_ok_and(|namespace| namespace.ino() == inode)
+        })
         .filter_map(Identity::of)
         .collect()
 }
@@ -106,6 +108,7 @@ impl Service<'_> {
             .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
             .env("HOME", "/root")
             .env("MATRIARCH_CACHE", layout.cache().root())
+            .env("MATRIARCH_RIG", instance())
             .current_dir("/")
             .stdin(Stdio::null())
             .stderr(log.try_clone().context("copying a descriptor")?)
@@ -115,7 +118,7 @@ impl Service<'_> {
         let identity = Identity::of(pid).with_context(|| format!("{} ended at once", self.name))?;
         let path = layout.path(&format!("process/{}.json", self.name));
         write(path, serde_json::to_vec(&identity).context("recording a process")?)?;
-        cgroup::join(HOST_CGROUP, pid)?;
+        cgroup::join(&host_cgroup(), pid)?;
         Ok(identity)
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::layout::{API_PORT, CONTROL_ADDRESS, CONTROL_NETNS, RELAY_PORT};
+use super::layout::{API_PORT, CONTROL_ADDRESS, RELAY_PORT, control_netns};
 use super::net;
 
 /// The kernel accepts in the place of a stopped server, so only a missing one ever takes this long.
@@ -16,13 +16,14 @@ const CONNECT: Duration = Duration::from_secs(5);
 
 /// Accepts and carries until it is killed.
 pub(crate) fn run(port: u16) -> Result<std::convert::Infallible> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).with_context(|| format!("listening on port {port}"))?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+        .with_context(|| format!("listening on port {port}"))?;
     loop {
         // Out of descriptors passes; there is nobody to tell but the log.
         match listener.accept() {
             Ok((near, _)) => {
                 thread::spawn(move || {
-                    if let Err(error) = carry(near) {
+                    if let Err(error) = carry(&near) {
                         eprintln!("{error:#}");
                     }
                 });
@@ -38,33 +39,34 @@ pub(crate) fn run(port: u16) -> Result<std::convert::Infallible> {
 /// A port for the relay: always the same one, unless it is taken.
 pub(crate) fn choose_port() -> Result<u16> {
     let usual = TcpListener::bind((Ipv4Addr::LOCALHOST, RELAY_PORT));
-    let listener = usual.or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).context("finding a free port")?;
+    let listener =
+        usual.or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).context("finding a free port")?;
     Ok(listener.local_addr().context("asking for the port")?.port())
 }
 
-fn carry(near: TcpStream) -> Result<()> {
-    let server: SocketAddr = format!("{CONTROL_ADDRESS}:{API_PORT}").parse().context("the API server's address")?;
+fn carry(near: &TcpStream) -> Result<()> {
+    let server: SocketAddr =
+        format!("{CONTROL_ADDRESS}:{API_PORT}").parse().context("the API server's address")?;
     // Only the making of the socket must happen inside; afterwards any thread may use it.
-    let far = net::within(CONTROL_NETNS, || {
+    let far = net::within(&control_netns(), || {
         TcpStream::connect_timeout(&server, CONNECT).context("reaching the API server")
     })?;
-    for stream in [&near, &far] {
+    for stream in [near, &far] {
         stream.set_nodelay(true).context("sending without delay")?;
     }
     let (near_too, far_too) = (near.try_clone().context("copying")?, far.try_clone().context("copying")?);
     thread::spawn(move || forward(&near_too, &far_too));
-    forward(&far, &near);
+    forward(&far, near);
     Ok(())
 }
 
 /// One direction, until its sender is done or its receiver gone.
 fn forward(mut from: &TcpStream, mut to: &TcpStream) {
-    match io::copy(&mut from, &mut to) {
-        Ok(_) => drop(to.shutdown(Shutdown::Write)),
-        Err(_) => {
-            let _ = to.shutdown(Shutdown::Both);
-            let _ = from.shutdown(Shutdown::Both);
-        }
+    if io::copy(&mut from, &mut to).is_ok() {
+        let _ = to.shutdown(Shutdown::Write);
+    } else {
+        let _ = to.shutdown(Shutdown::Both);
+        let _ = from.shutdown(Shutdown::Both);
     }
 }
 

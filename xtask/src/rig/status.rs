@@ -20,7 +20,13 @@ pub(crate) fn run(layout: &Layout) -> Result<ExitCode> {
     };
     let mut out = std::io::stdout().lock();
     let mut well = record.complete;
-    writeln!(out, "Kubernetes {}, {} nodes, etcd {}", record.kubernetes, record.nodes, if record.fsync { "with fsync" } else { "without fsync" })?;
+    writeln!(
+        out,
+        "Kubernetes {}, {} nodes, etcd {}",
+        record.kubernetes,
+        record.nodes,
+        if record.fsync { "with fsync" } else { "without fsync" }
+    )?;
     if !record.complete {
         writeln!(out, "its start did not come to an end")?;
     }
@@ -52,25 +58,40 @@ pub(crate) fn run(layout: &Layout) -> Result<ExitCode> {
             None => "unknown to the API server",
         });
         well &= state == ["running", "Ready"];
-        writeln!(out, "{:20} {:10} {} {} {}", node.name(), state.join(", "), node.address(), node.pod_range(), node.zone())?;
+        writeln!(
+            out,
+            "{:20} {:10} {} {} {}",
+            node.name(),
+            state.join(", "),
+            node.address(),
+            node.pod_range(),
+            node.zone()
+        )?;
     }
     writeln!(out, "relay                127.0.0.1:{}", record.relay_port)?;
     writeln!(out, "kubeconfig           {}", layout.kubeconfig().display())?;
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Whether every program runs and every node is ready.
+/// Whether every program runs, every node is ready, and no fault is left that somebody made.
 pub(crate) fn healthy(layout: &Layout, record: &Record) -> bool {
-    let running = |name: &str| recorded(layout, name).is_some_and(super::process::Identity::alive);
+    let running =
+        |name: &str| recorded(layout, name).is_some_and(|found| found.alive() && !stopped(found.pid));
+    let well =
+        |node: Node| node::running(layout, node) && net::plugged(node) && !cgroup::frozen(&node.cgroup());
     control::COMPONENTS.into_iter().all(running)
-        && record.nodes().all(|node| node::running(layout, node))
-        && readiness(layout, &record.programs).is_ok_and(|ready| record.nodes().all(|node| is_ready(&ready, node) == Some(true)))
+        && record.nodes().all(well)
+        && readiness(layout, &record.programs)
+            .is_ok_and(|ready| record.nodes().all(|node| is_ready(&ready, node) == Some(true)))
 }
 
 /// What to type next.
 pub(crate) fn introduce(layout: &Layout, record: &Record) {
     println!("export KUBECONFIG={}", layout.kubeconfig().display());
-    eprintln!("the API server is at 127.0.0.1:{}; `cargo xtask rig kubectl get nodes`, `cargo xtask rig down`", record.relay_port);
+    eprintln!(
+        "the API server is at 127.0.0.1:{}; `cargo xtask rig kubectl get nodes`, `cargo xtask rig down`",
+        record.relay_port
+    );
 }
 
 fn readiness(layout: &Layout, programs: &Programs) -> Result<Value> {

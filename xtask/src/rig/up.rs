@@ -3,19 +3,21 @@
 //! A first start that fails takes everything down again; a repair that fails leaves what runs. Test:
 //! `rig up` with a broken component shows its log and leaves no process.
 
+use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use rustix::process::Signal;
 
-use super::layout::{HOST_CGROUP, Layout, MOST_NODES, Node, Record};
-use super::{cgroup, control, down, net, node, pki, relay, status};
+use super::layout::{Layout, MOST_NODES, Node, Record, host_cgroup};
+use super::{cgroup, control, down, net, node, pki, process, relay, status};
 use crate::command;
 use crate::golang::{KUBERNETES, Programs};
 use crate::{images, packages};
 
 /// How long nodes may take from their start to `Ready`.
-const READY: Duration = Duration::from_secs(180);
+const READY: Duration = Duration::from_secs(120);
 
 /// What to start.
 #[derive(clap::Args, Clone, Debug)]
@@ -42,20 +44,17 @@ pub(crate) fn run(layout: &Layout, wanted: &Wanted) -> Result<()> {
     if let Some(record) = &existing {
         same(record, wanted)?;
     }
-    let record = match existing {
-        Some(record) => {
-            if status::healthy(layout, &record) {
-                status::introduce(layout, &record);
-                return Ok(());
-            }
-            eprintln!("… something of the rig has ended; starting it again");
-            record
+    let record = if let Some(record) = existing {
+        if status::healthy(layout, &record) {
+            status::introduce(layout, &record);
+            return Ok(());
         }
-        None => {
-            // Whatever an interrupted start or a crash has left.
-            down::clear(layout)?;
-            prepare(layout, wanted)?
-        }
+        eprintln!("… something of the rig has ended; starting it again");
+        record
+    } else {
+        // Whatever an interrupted start or a crash has left.
+        down::clear(layout)?;
+        prepare(layout, wanted)?
     };
     let first = !record.complete;
     if let Err(error) = ensure_all(layout, &record) {
@@ -64,7 +63,9 @@ pub(crate) fn run(layout: &Layout, wanted: &Wanted) -> Result<()> {
         }
         return Err(match down::clear(layout) {
             Ok(()) => error.context("the rig did not start; nothing of it is left running"),
-            Err(left) => error.context(format!("the rig did not start, and not all of it could be removed: {left:#}")),
+            Err(left) => {
+                error.context(format!("the rig did not start, and not all of it could be removed: {left:#}"))
+            }
         });
     }
     layout.write_record(&Record { complete: true, ..record.clone() })?;
@@ -102,16 +103,20 @@ fn same(record: &Record, wanted: &Wanted) -> Result<()> {
 fn ensure_all(layout: &Layout, record: &Record) -> Result<()> {
     layout.write_record(record)?;
     pki::create(layout, record).context("making certificates")?;
-    cgroup::create(HOST_CGROUP)?;
+    cgroup::create(&host_cgroup())?;
     net::create_control().context("making the control plane's network")?;
+    mend(layout, record)?;
+    // A node that died is `Ready` until somebody misses it; only a new heartbeat counts.
+    let dead: Vec<_> = record.nodes().filter(|node| !node::running(layout, *node)).collect();
+    let last: BTreeMap<Node, String> =
+        dead.into_iter().filter_map(|node| Some((node, heartbeat(layout, record, node).ok()?))).collect();
     // A node is slow to give birth to and needs no API server for it.
     thread::scope(|scope| {
         let births: Vec<_> = record
             .nodes()
             .map(|node| {
                 scope.spawn(move || {
-                    node::start(layout, record, node)
-                        .with_context(|| format!("starting {}", node.name()))
+                    node::start(layout, record, node).with_context(|| format!("starting {}", node.name()))
                 })
             })
             .collect();
@@ -123,27 +128,41 @@ fn ensure_all(layout: &Layout, record: &Record) -> Result<()> {
     })?;
     eprintln!("✓ the control plane is ready");
     for node in record.nodes() {
-        ready(layout, &record.programs, node)?;
+        ready(layout, record, node, last.get(&node))?;
     }
     links(layout, &record.programs)
 }
 
+/// Undoes every fault that somebody has made and not undone.
+fn mend(layout: &Layout, record: &Record) -> Result<()> {
+    for (_, process) in process::all_recorded(layout) {
+        process.signal(Signal::CONT);
+    }
+    for node in record.nodes() {
+        node::cut(layout, node, false)?;
+        cgroup::thaw_all(&node.cgroup());
+    }
+    Ok(())
+}
+
 /// Waits until a node is `Ready`; says what its programs wrote when it is not.
-pub(crate) fn ready(layout: &Layout, programs: &Programs, node: Node) -> Result<()> {
+fn ready(layout: &Layout, record: &Record, node: Node, last: Option<&String>) -> Result<()> {
     let name = node.name();
     let started = Instant::now();
     loop {
-        let mut get = control::kubectl(layout, programs);
+        let mut get = control::kubectl(layout, &record.programs);
         let condition = r#"jsonpath={.status.conditions[?(@.type=="Ready")].status}"#;
         get.args(["get", "node", &name, "-o", condition, "--request-timeout=5s"]);
         let seen = command::output(&mut get);
-        if seen.as_deref().is_ok_and(|status| status == "True") {
+        let beats = || last.is_none_or(|last| heartbeat(layout, record, node).is_ok_and(|now| now != *last));
+        if seen.as_deref().is_ok_and(|status| status == "True") && beats() {
             return Ok(());
         }
         let alive = node::running(layout, node);
         if !alive || started.elapsed() > READY {
             let logs = [name.clone(), format!("containerd-{name}"), format!("kubelet-{name}")];
-            let logs = logs.map(|log| format!("the end of {log}'s log:\n  {}", control::end_of_log(layout, &log)));
+            let logs =
+                logs.map(|log| format!("the end of {log}'s log:\n  {}", control::end_of_log(layout, &log)));
             let what = if alive { "is not ready" } else { "died" };
             bail!("{name} {what}: {seen:?}\n{}", logs.join("\n"));
         }
@@ -151,9 +170,23 @@ pub(crate) fn ready(layout: &Layout, programs: &Programs, node: Node) -> Result<
     }
 }
 
+/// When a node was last heard of.
+fn heartbeat(layout: &Layout, record: &Record, node: Node) -> Result<String> {
+    let mut get = control::kubectl(layout, &record.programs);
+    get.args([
+        "get",
+        "lease",
+        "--namespace=kube-node-lease",
+        &node.name(),
+        "-o",
+        "jsonpath={.spec.renewTime}",
+    ]);
+    command::output(get.arg("--request-timeout=2s"))
+}
+
 /// Puts `kubectl` and `helm` where `rig env` points to.
 fn links(layout: &Layout, programs: &Programs) -> Result<()> {
-    let directory = layout.cache().path("rig/bin");
+    let directory = layout.home().join("bin");
     std::fs::create_dir_all(&directory).context("creating the directory of programs")?;
     for (name, target) in [("kubectl", &programs.kube), ("helm", &programs.helm)] {
         let link = directory.join(name);
