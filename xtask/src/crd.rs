@@ -19,8 +19,7 @@ pub(crate) struct Arguments {
 
 /// Writes or checks.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let mut generator =
-        this::cargo(["run", "--quiet", "--locked", "--package", "matriarch-api", "--bin", "matriarch-crd"]);
+    let mut generator = this::cargo(["run", "--quiet", "--locked", "--package", "matriarch-api"]);
     let text = command::output(generator.stderr(Stdio::inherit())).context("generating the definitions")?;
     ensure!(text.contains("kind: CustomResourceDefinition"), "the generator printed no definition");
     let mut stale = Vec::new();
