@@ -93,15 +93,17 @@ fn with_record(memory: &mut Memory, view: &View, now: Instant, out: &mut Decisio
         return;
     }
     if let (Some(ours), Some(theirs)) = (view.promise.system_identifier, snapshot.record.system_identifier)
-        && ours != theirs && view.promise.bootstrap != crate::promise::Bootstrap::Unrecorded {
-            case.because(Reason::RecordTampered {
-                why: format!("it is of system {theirs}, the data here of system {ours}"),
-            });
-            if matches!(view.postgres, Postgres::Primary(_)) {
-                case.act(Action::Stop { mode: StopMode::Immediate });
-            }
-            return;
+        && ours != theirs
+        && view.promise.bootstrap != crate::promise::Bootstrap::Unrecorded
+    {
+        case.because(Reason::RecordTampered {
+            why: format!("it is of system {theirs}, the data here of system {ours}"),
+        });
+        if matches!(view.postgres, Postgres::Primary(_)) {
+            case.act(Action::Stop { mode: StopMode::Immediate });
         }
+        return;
+    }
     if snapshot.record.names(&view.member) {
         lead_on::recorded(&mut case);
     } else {
@@ -128,10 +130,11 @@ fn observe(case: &mut Case<'_>) {
         case.memory.terminating_since = Some(now);
     }
     if let Some(version) = case.snapshot.version
-        && case.memory.lease_from.as_ref().is_none_or(|(known, _)| known != version) {
-            let from = case.memory.swapped_at.unwrap_or(now);
-            case.memory.lease_from = Some((version.clone(), from));
-        }
+        && case.memory.lease_from.as_ref().is_none_or(|(known, _)| known != version)
+    {
+        let from = case.memory.swapped_at.unwrap_or(now);
+        case.memory.lease_from = Some((version.clone(), from));
+    }
     for peer in view.peers.values() {
         let said = &peer.announcement;
         if let Some(report) = &said.report {
@@ -146,9 +149,11 @@ fn observe(case: &mut Case<'_>) {
             }
         }
         if let (Some(epoch), Some(flushed)) = (said.leads, said.flushed)
-            && epoch == record.epoch && record.names(&said.member) {
-                case.memory.leader_flushed = Some((epoch, flushed));
-            }
+            && epoch == record.epoch
+            && record.names(&said.member)
+        {
+            case.memory.leader_flushed = Some((epoch, flushed));
+        }
     }
     let oldest = if case.memory.rules.fresh_seals { record.epoch } else { Epoch(0) };
     case.memory.reports.retain(|_, known| known.report.sealed_below > oldest);

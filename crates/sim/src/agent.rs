@@ -241,12 +241,10 @@ impl World {
                 || old.rewind_source != said.rewind_source
                 || old.boot != said.boot
         });
-        agent.peers.insert(said.member.name.clone(), Peer {
-            announcement: said.clone(),
-            heard_at: clock,
-            confirmed_at,
-            refused: false,
-        });
+        agent.peers.insert(
+            said.member.name.clone(),
+            Peer { announcement: said.clone(), heard_at: clock, confirmed_at, refused: false },
+        );
         if news {
             self.nudge(to);
         }
@@ -370,8 +368,8 @@ impl World {
                 let resolved = agent.pending.as_ref().is_some_and(|pending| pending.id == 0);
                 if resolved {
                     if let Some(pending) = agent.pending.take() {
-                        let ours = *pending.swap.record == record
-                            && pending.swap.expect.0 != version.to_string();
+                        let ours =
+                            *pending.swap.record == record && pending.swap.expect.0 != version.to_string();
                         if ours {
                             self.won(m, life, pending.swap, version);
                         }
@@ -427,7 +425,8 @@ impl World {
     fn order(&mut self, m: usize, life: u64, action: Action) {
         let (quick, slow) = (self.dice.millis(1, 40), self.dice.millis(300, 2500));
         let Some(member) = self.members.get_mut(m) else { return };
-        let record = member.pod.as_ref().and_then(|pod| Some(pod.agent.as_ref()?.known.as_ref()?.record.clone()));
+        let record =
+            member.pod.as_ref().and_then(|pod| Some(pod.agent.as_ref()?.known.as_ref()?.record.clone()));
         let boot = member.pod.as_ref().map(|pod| pod.boot);
         let current = |epoch: Epoch| {
             record.as_ref().is_some_and(|record| {
@@ -559,7 +558,8 @@ impl World {
     pub(crate) fn done(&mut self, m: usize, life: u64, action: Action) {
         let (record, disk) = (self.id(), self.dice.millis(1, 20));
         let Some(member) = self.members.get_mut(m) else { return };
-        let known = member.pod.as_ref().and_then(|pod| Some(pod.agent.as_ref()?.known.as_ref()?.record.clone()));
+        let known =
+            member.pod.as_ref().and_then(|pod| Some(pod.agent.as_ref()?.known.as_ref()?.record.clone()));
         let boot = member.pod.as_ref().map(|pod| pod.boot);
         let Some(agent) = member.agent_mut(life) else { return };
         match &action {
@@ -609,9 +609,9 @@ impl World {
             }
             Action::OpenGate => {
                 agent.doing.remove("open");
-                let allowed = known.as_ref().is_some_and(|record| {
-                    record.leader.as_ref().map(|leader| leader.boot) == boot
-                });
+                let allowed = known
+                    .as_ref()
+                    .is_some_and(|record| record.leader.as_ref().map(|leader| leader.boot) == boot);
                 if allowed {
                     if let Some(primary) = member.primary_mut() {
                         primary.gate = Gate::Open;

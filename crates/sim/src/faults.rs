@@ -38,11 +38,8 @@ impl World {
         if self.calm {
             return;
         }
-        let pause = if self.dice.permille(300) {
-            self.dice.millis(20, 900)
-        } else {
-            self.dice.millis(900, 9_000)
-        };
+        let pause =
+            if self.dice.permille(300) { self.dice.millis(20, 900) } else { self.dice.millis(900, 9_000) };
         self.later(pause, Event::Fault);
         let m = self.victim();
         match self.dice.between(0, 99) {
@@ -143,9 +140,9 @@ impl World {
     fn lose_volume(&mut self, m: usize) {
         let record = &self.api.record;
         let Some(newest) = record.current_electorate() else { return };
-        let leader_well = self.leader().is_some_and(|leader| {
-            self.members.get(leader).is_some_and(|member| member.primary().is_some())
-        });
+        let leader_well = self
+            .leader()
+            .is_some_and(|leader| self.members.get(leader).is_some_and(|member| member.primary().is_some()));
         let whole = newest.members.len() + 1 == self.members.len()
             && record.electorates.len() == 1
             && record.fence_xid.is_some()

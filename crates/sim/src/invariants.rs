@@ -52,10 +52,11 @@ impl World {
         for member in &self.members {
             let below = member.promise.sealed_below;
             let end = member.data.as_ref().map(|data| data.wal.position());
-            let seal = self.truth.seals.entry(member.promise.incarnation).or_insert(Seal {
-                below,
-                end: Position { timeline: Timeline(0), lsn: ha::Lsn(0) },
-            });
+            let seal = self
+                .truth
+                .seals
+                .entry(member.promise.incarnation)
+                .or_insert(Seal { below, end: Position { timeline: Timeline(0), lsn: ha::Lsn(0) } });
             if below < seal.below {
                 broken = Some(format!("I3: {} took back its seal {} for {below}", member.name, seal.below));
             }
@@ -134,7 +135,9 @@ impl World {
             }
         }
         if let Some(index) = contradiction {
-            self.violated(format!("{rule}: pg-{m} served at {end} what contradicts record {index} served before"));
+            self.violated(format!(
+                "{rule}: pg-{m} served at {end} what contradicts record {index} served before"
+            ));
         }
         if let Some(leader) = self.leader().filter(|leader| *leader != m) {
             self.must_hold_all(leader, rule);
@@ -145,14 +148,19 @@ impl World {
     pub fn truth_acknowledged(&mut self, m: usize, at: usize, names: &Names) {
         self.truth.acknowledged += 1;
         self.truth.acknowledged_at = self.now;
-        let Some(rec) = self.members.get(m).and_then(|member| member.data.as_ref()?.wal.at(at)) else { return };
+        let Some(rec) = self.members.get(m).and_then(|member| member.data.as_ref()?.wal.at(at)) else {
+            return;
+        };
         if let Names::Quorum { members, acks } = names {
             let holders = self
                 .members
                 .iter()
                 .filter(|member| members.contains(&member.promise.incarnation))
                 .filter(|member| {
-                    member.data.as_ref().is_some_and(|data| data.wal.flushed >= at && data.wal.at(at) == Some(rec))
+                    member
+                        .data
+                        .as_ref()
+                        .is_some_and(|data| data.wal.flushed >= at && data.wal.at(at) == Some(rec))
                 })
                 .count();
             // A member may have lost its volume or rewound since it answered; only the living can be asked.
@@ -173,7 +181,9 @@ impl World {
 
     /// The gate opens: what the log holds up to this start's first record can be read (P6, I13, S8).
     pub fn truth_opened(&mut self, m: usize) {
-        let Some(first) = self.members.get(m).and_then(|member| Some(member.primary()?.first)) else { return };
+        let Some(first) = self.members.get(m).and_then(|member| Some(member.primary()?.first)) else {
+            return;
+        };
         self.must_hold_all(m, "S1");
         self.rely_on(m, first, "S8");
     }
@@ -250,7 +260,10 @@ impl World {
             )
         });
         if new.epoch < old.epoch || new.timeline < old.timeline {
-            self.violated(format!("S4: epoch {} to {}, timeline {} to {}", old.epoch, new.epoch, old.timeline, new.timeline));
+            self.violated(format!(
+                "S4: epoch {} to {}, timeline {} to {}",
+                old.epoch, new.epoch, old.timeline, new.timeline
+            ));
         }
         let leads = matches!(swap.purpose, Purpose::Win | Purpose::LeadOn | Purpose::Bootstrap);
         if leads != (new.epoch > old.epoch) {
@@ -308,9 +321,10 @@ impl World {
             .filter(|member| {
                 member.data.as_ref().is_some_and(|data| {
                     data.wal.flushed >= relied
-                        && relied
-                            .checked_sub(1)
-                            .is_none_or(|last| data.wal.records.get(last).map(|rec| rec.id) == self.truth.relied_on.last().copied())
+                        && relied.checked_sub(1).is_none_or(|last| {
+                            data.wal.records.get(last).map(|rec| rec.id)
+                                == self.truth.relied_on.last().copied()
+                        })
                 })
             })
             .map(crate::member::Member::id)

@@ -80,8 +80,9 @@ fn mutations(arguments: &Arguments) -> anyhow::Result<()> {
     let mut missed = Vec::new();
     for mutation in Mutation::ALL {
         let (rules, world_rules) = mutation.rules();
-        let caught = (arguments.from..arguments.from.saturating_add(arguments.seeds))
-            .find_map(|seed| run(seed, rules, world_rules, false).violation.map(|violation| (seed, violation)));
+        let caught = (arguments.from..arguments.from.saturating_add(arguments.seeds)).find_map(|seed| {
+            run(seed, rules, world_rules, false).violation.map(|violation| (seed, violation))
+        });
         match caught {
             Some((seed, violation)) => println!(
                 "{:<24} seeds {:>5}  {}  [{}]",

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ha::{
-    Boot, Decision, Epoch, Gate, Incarnation, Instant, Memory, MemberId, MemberName, Names, Peer, Position,
+    Boot, Decision, Epoch, Gate, Incarnation, Instant, MemberId, MemberName, Memory, Names, Peer, Position,
     Promise, Record, Swap, Upstream,
 };
 

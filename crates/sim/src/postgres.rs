@@ -36,11 +36,8 @@ impl World {
 
     /// Begins a start, as a standby or with these names as master.
     pub fn start_postgres(&mut self, m: usize, primary: Option<Names>) {
-        let delay = if self.dice.permille(100) {
-            self.dice.millis(500, 4000)
-        } else {
-            self.dice.millis(50, 400)
-        };
+        let delay =
+            if self.dice.permille(100) { self.dice.millis(500, 4000) } else { self.dice.millis(50, 400) };
         let pg = self.id();
         let Some(pod) = self.members.get_mut(m).and_then(|member| member.pod.as_mut()) else { return };
         if !matches!(pod.state, State::Down) {
@@ -173,16 +170,15 @@ impl World {
     /// New names: some processes use them at once, all of them only later.
     pub fn set_names(&mut self, m: usize, names: Names) {
         let delay = self.dice.millis(5, 400);
-        let sure = self.world_rules.names_surely_in_force;
         let Some(member) = self.members.get_mut(m) else { return };
         let Some(pg) = member.pg_life() else { return };
         let Some(primary) = member.primary_mut() else { return };
+        if primary.next_names.as_ref() == Some(&names) {
+            return;
+        }
         primary.changes += 1;
         let change = primary.changes;
         primary.next_names = Some(names);
-        if !sure {
-            // Believed at once; the old ones still let commits through for a while.
-        }
         self.later(delay, Event::NamesInForce { m, pg, change });
         self.release(m);
     }
@@ -266,7 +262,14 @@ impl World {
             // While names change, some processes let through by the old ones and some by the new ones.
             let by_new = primary.next_names.as_ref().is_some_and(|names| lets(names, *at));
             if by_old || by_new {
-                released.push((*at, if by_old { primary.names.clone() } else { primary.next_names.clone().unwrap_or(Names::Unknown) }));
+                released.push((
+                    *at,
+                    if by_old {
+                        primary.names.clone()
+                    } else {
+                        primary.next_names.clone().unwrap_or(Names::Unknown)
+                    },
+                ));
             }
         }
         for (at, names) in released {
@@ -299,9 +302,9 @@ impl World {
         let now = self.now;
         let Some(member) = self.members.get(m).filter(|member| member.pg_life() == Some(pg)) else { return };
         let end = member.data.as_ref().map_or(0, |data| data.wal.end());
-        let flushed = member.primary().is_none_or(|primary| {
-            primary.senders.values().all(|sender| sender.flushed >= Some(end))
-        });
+        let flushed = member
+            .primary()
+            .is_none_or(|primary| primary.senders.values().all(|sender| sender.flushed >= Some(end)));
         if !flushed && now.saturating_sub(since) < SECOND {
             self.later(20 * MS, Event::Stopping { m, pg, agent, since });
             return;
@@ -352,7 +355,14 @@ impl World {
                 if data.control != source.control {
                     let common = data.wal.common(&source.wal);
                     data.wal.records.truncate(common);
-                    data.wal.records.extend(source.wal.records.iter().skip(common).take(source.wal.flushed - common.min(source.wal.flushed)));
+                    data.wal.records.extend(
+                        source
+                            .wal
+                            .records
+                            .iter()
+                            .skip(common)
+                            .take(source.wal.flushed - common.min(source.wal.flushed)),
+                    );
                     data.wal.flushed = data.wal.end();
                     data.consistent_at = source.wal.flushed;
                     data.control = source.control;

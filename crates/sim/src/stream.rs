@@ -61,17 +61,20 @@ impl World {
         let (sent, primary_pg) = (ours.wal.end(), other.pg_life().unwrap_or(0));
         let conn = self.id();
         let now = self.now;
-        self.conns.insert(conn, Conn {
-            standby: m,
-            standby_pg: pg,
-            incarnation,
-            primary: p,
-            primary_pg,
-            sent,
-            ok_at: now,
-            to_standby: now,
-            to_primary: now,
-        });
+        self.conns.insert(
+            conn,
+            Conn {
+                standby: m,
+                standby_pg: pg,
+                incarnation,
+                primary: p,
+                primary_pg,
+                sent,
+                ok_at: now,
+                to_standby: now,
+                to_primary: now,
+            },
+        );
         if let Some(standby) = self.members.get_mut(m).and_then(|member| member.standby_mut()) {
             standby.conn = Some(conn);
             standby.received = Some(sent);
@@ -158,10 +161,7 @@ impl World {
         if reply_first {
             self.reply(id, conn.standby, to);
         }
-        self.later(
-            flush,
-            Event::StandbyFlush { m: conn.standby, pg: conn.standby_pg, conn: id, to },
-        );
+        self.later(flush, Event::StandbyFlush { m: conn.standby, pg: conn.standby_pg, conn: id, to });
     }
 
     pub(crate) fn standby_flushed(&mut self, m: usize, pg: u64, conn: u64, to: usize) {
@@ -252,13 +252,15 @@ impl World {
             .collect();
         for id in ids {
             let silent = self.dice.permille(300);
-            let standby_side =
-                self.conns.get(&id).is_some_and(|conn| conn.standby == m);
+            let standby_side = self.conns.get(&id).is_some_and(|conn| conn.standby == m);
             if standby_side {
                 // A master keeps the walsender of a vanished standby until its timeout.
                 if silent {
-                    if let Some(State::Standby(standby)) =
-                        self.members.get_mut(m).and_then(|member| member.pod.as_mut()).map(|pod| &mut pod.state)
+                    if let Some(State::Standby(standby)) = self
+                        .members
+                        .get_mut(m)
+                        .and_then(|member| member.pod.as_mut())
+                        .map(|pod| &mut pod.state)
                     {
                         standby.conn = None;
                     }

@@ -5,14 +5,16 @@
 //! electorate is empty is never fenced for silence: nobody else can be elected.
 
 use crate::decision::{Action, Reason, StopMode};
-use crate::record::LeaderId;
-use crate::types::Instant;
+use crate::types::{Incarnation, Instant};
+use crate::view::{Names, Primary};
+
+use std::collections::BTreeSet;
 
 use super::asynchronous;
 use super::case::Case;
 
 /// Stops a leader without authority; true when it did.
-pub(super) fn stopped_for_silence(case: &mut Case<'_>) -> bool {
+pub(super) fn stopped_for_silence(case: &mut Case<'_>, primary: &Primary) -> bool {
     let now = case.now;
     let started = *case.memory.authority_at.get_or_insert(now);
     if !case.memory.rules.fencing {
@@ -29,11 +31,11 @@ pub(super) fn stopped_for_silence(case: &mut Case<'_>) -> bool {
         return false;
     }
     let Some(newest) = case.record().current_electorate() else { return false };
-    if newest.members.is_empty() {
+    if newest.members.is_empty() && !matches!(primary.names, Names::Quorum { .. }) {
         case.memory.authority_at = Some(now);
         return false;
     }
-    let confirmed = confirmations(case).max(case.snapshot.confirmed_at).max(Some(started));
+    let confirmed = confirmations(case, primary).max(case.snapshot.confirmed_at).max(Some(started));
     case.memory.authority_at = confirmed;
     let authority = confirmed.unwrap_or(started);
     let silence = now.since(authority);
@@ -50,17 +52,20 @@ pub(super) fn stopped_for_silence(case: &mut Case<'_>) -> bool {
 
 /// The newest instant at which w un-sealed members of the electorate in force are known to have heard this leader:
 /// so many un-sealed ones leave too few seals for any election.
-fn confirmations(case: &Case<'_>) -> Option<Instant> {
+fn confirmations(case: &Case<'_>, primary: &Primary) -> Option<Instant> {
     let newest = case.record().current_electorate()?;
-    debug_assert!(case.record().leader.as_ref().map(LeaderId::member).is_some());
+    let (members, acks): (BTreeSet<Incarnation>, u32) = match &primary.names {
+        Names::Quorum { members, acks } => (members.clone(), *acks),
+        _ => (newest.members.iter().map(|member| member.incarnation).collect(), newest.acks),
+    };
     let mut confirmed: Vec<Instant> = case
         .view
         .peers
         .values()
-        .filter(|peer| newest.members.contains(&peer.announcement.member))
+        .filter(|peer| members.contains(&peer.announcement.member.incarnation))
         .filter(|peer| peer.announcement.sealed_below <= case.epoch())
         .filter_map(|peer| peer.confirmed_at)
         .collect();
     confirmed.sort_unstable_by(|one, other| other.cmp(one));
-    confirmed.get((newest.acks as usize).checked_sub(1)?).copied()
+    confirmed.get((acks as usize).checked_sub(1)?).copied()
 }

@@ -211,7 +211,15 @@ fn rewind(case: &mut Case<'_>) {
         return;
     }
     match rewind_source(case) {
-        Some(from) => case.act_paced("rewind", RETRY, Action::Rewind { from }),
+        Some(from) => {
+            if case.memory.paced("rewind", case.now, RETRY) {
+                // Whatever comes of it, the next start looks again; a failure leaves its mark on the promise.
+                case.memory.diverged = None;
+                case.act(Action::Rewind { from });
+            } else {
+                case.wake(case.now.after(RETRY));
+            }
+        }
         None => case.waiting("the leader's epoch to be committed before rewinding to it"),
     }
 }

@@ -20,7 +20,7 @@ pub(super) fn lead(case: &mut Case<'_>, primary: &Primary) {
     case.memory.won = None;
     case.memory.acting = None;
     case.memory.down_since = None;
-    if fence::stopped_for_silence(case) {
+    if fence::stopped_for_silence(case, primary) {
         return;
     }
     case.because(Reason::Leading { epoch: case.epoch() });
@@ -50,7 +50,12 @@ fn prepare(case: &mut Case<'_>, primary: &Primary) {
 }
 
 /// The record is widened before the setting changes (I9): the setting follows the newest electorate of the record.
+/// Only of a record that was read by this very agent: one kept from earlier may name an electorate that has been
+/// left since, and its names would acknowledge what no election has to hear of.
 fn names(case: &mut Case<'_>, primary: &Primary) {
+    if case.snapshot.version.is_none() {
+        return;
+    }
     let Some(newest) = case.record().current_electorate() else { return };
     let names = names_for(newest);
     if primary.names != names {
@@ -63,6 +68,10 @@ fn serve(case: &mut Case<'_>, primary: &Primary) {
     let Some(newest) = case.record().current_electorate() else { return };
     let epoch = case.epoch();
     if primary.gate == Gate::Closed {
+        if case.snapshot.version.is_none() {
+            case.waiting("the record, before anybody is served");
+            return;
+        }
         let flushed = electorate_change::flushed(case, primary, primary.first_record);
         let quorum = newest.acknowledged_by(&flushed) || !case.memory.rules.gate_after_quorum;
         if !quorum {

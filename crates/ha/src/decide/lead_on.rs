@@ -194,11 +194,13 @@ fn in_recovery(case: &mut Case<'_>, standby: &Standby) {
         return;
     }
     if let Some((epoch, at)) = case.memory.acting
-        && epoch == record.epoch && now.since(at) < PROMOTION {
-            case.wake(at.after(PROMOTION));
-            case.waiting("the promotion");
-            return;
-        }
+        && epoch == record.epoch
+        && now.since(at) < PROMOTION
+    {
+        case.wake(at.after(PROMOTION));
+        case.waiting("the promotion");
+        return;
+    }
     case.memory.acting = None;
     case.memory.down_since.get_or_insert(now);
     case.out.released = true;
