@@ -406,7 +406,8 @@ impl Driver {
     fn take_swap(&mut self, outcome: Result<Outcome, tokio::task::JoinError>) {
         self.swap = None;
         match outcome {
-            Ok(Outcome::Won(token)) => {
+            Ok(Outcome::Won { token, read, asked_at }) => {
+                self.context.record.adopt(*read, asked_at);
                 tracing::info!(epoch = %token.epoch(), timeline = %token.timeline(), "won the record");
                 self.memory.won(token);
             }

@@ -58,8 +58,16 @@ impl State {
 /// What became of a swap.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    /// It took place; the proof.
-    Won(FenceToken),
+    /// It took place; the proof, and what the record says now. To be taken over together ([`Keeper::adopt`]): a
+    /// decision that saw its own win without the proof would think that it came from an earlier life.
+    Won {
+        /// The proof.
+        token: FenceToken,
+        /// The record as it was written.
+        read: Box<RecordRead>,
+        /// Before the request was sent.
+        asked_at: Instant,
+    },
     /// It did not, or nobody knows; the next view says what stands there now.
     NotWon {
         /// Why.
@@ -144,8 +152,8 @@ impl Keeper {
             match self.0.store.swap(&snapshot, &swap.record).await {
                 Swapped::Won(now) => {
                     let version = now.version().clone();
-                    self.observe(RecordRead::Known(now), asked_at);
-                    return Outcome::Won(swap.won(version));
+                    let read = Box::new(RecordRead::Known(now));
+                    return Outcome::Won { token: swap.won(version), read, asked_at };
                 }
                 Swapped::Lost(read) => {
                     self.observe(read, asked_at);
@@ -157,6 +165,11 @@ impl Keeper {
         }
         self.look();
         Outcome::NotWon { why: format!("outcome unknown: {why}") }
+    }
+
+    /// Takes over what a won swap brought.
+    pub(crate) fn adopt(&self, read: RecordRead, asked_at: Instant) {
+        self.observe(read, asked_at);
     }
 
     /// Renews the Lease without changing the record: the sign of life for people every 10 s in quorum mode.
