@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use crate::{command, this};
@@ -83,7 +83,10 @@ pub(crate) fn command(_: &Arguments) -> Result<ExitCode> {
 }
 
 /// Installs or upgrades the operator with its definitions and waits until it is there.
+///
+/// Definitions that somebody else installed are left alone: removing or adopting them could end clusters that are not ours.
 pub(crate) fn run(target: &Target, options: &Options) -> Result<()> {
+    refuse_foreign_definitions(target)?;
     let values = tempfile::NamedTempFile::new().context("making a file for the chart's values")?;
     std::fs::write(values.path(), values_of(options).to_string()).context("writing the chart's values")?;
     let mut helm = target.helm(["upgrade", "--install", RELEASE])?;
@@ -103,6 +106,26 @@ pub(crate) fn run(target: &Target, options: &Options) -> Result<()> {
     let mut status = target.kubectl(status)?;
     status.args(["--namespace", NAMESPACE, "--timeout", "120s"]);
     command::run("wait for the operator", status)
+}
+
+/// Fails when the definitions are there and not of our release; says which clusters rest on them.
+fn refuse_foreign_definitions(target: &Target) -> Result<()> {
+    const NAME: &str = "postgresclusters.matriarch.dev";
+    let mut get =
+        target.kubectl(["get", "customresourcedefinition", NAME, "--ignore-not-found", "--output=json"])?;
+    let text = command::output(&mut get).context("asking for the definitions")?;
+    if text.trim().is_empty() {
+        return Ok(());
+    }
+    let definition: Value = serde_json::from_str(&text).context("reading the definitions")?;
+    if definition["metadata"]["annotations"]["meta.helm.sh/release-name"] == RELEASE {
+        return Ok(());
+    }
+    let clusters = command::output(&mut target.kubectl(["get", "postgresclusters", "--all-namespaces"])?)?;
+    bail!(
+        "{NAME} was installed by somebody else and is left as it is; deleting it would delete every cluster.\n\
+         Clusters that rest on it:\n{clusters}"
+    )
 }
 
 /// The values of the operator's chart.
