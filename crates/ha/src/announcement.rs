@@ -177,12 +177,12 @@ impl Announcement {
             terminating: view.terminating,
             streams_from,
             flushed,
-            rewind_source: recorded_life.is_some_and(|record| {
-                record.fence_xid.is_some()
-                    && primary.is_some_and(|p| {
+            rewind_source: decision.rewind_source
+                && recorded_life.is_some_and(|record| {
+                    primary.is_some_and(|p| {
                         p.timeline == record.timeline && p.control_timeline == record.timeline
                     })
-            }),
+                }),
             echoes: view
                 .peers
                 .iter()

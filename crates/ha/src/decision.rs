@@ -292,4 +292,6 @@ pub struct Decision {
     pub suspects: Option<Epoch>,
     /// What to say about the own Postgres in the next announcement: elect without waiting for silence.
     pub released: bool,
+    /// What to say to members that must rewind: they may, once the control file shows the timeline too (I12).
+    pub rewind_source: bool,
 }

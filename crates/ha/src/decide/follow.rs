@@ -193,7 +193,7 @@ fn rewind_source(case: &Case<'_>) -> Option<Upstream> {
         return Some(upstream);
     }
     let ready = case.leader_peer().is_some_and(|peer| peer.announcement.rewind_source);
-    (ready && case.record().fence_xid.is_some()).then_some(upstream)
+    ready.then_some(upstream)
 }
 
 fn diverged(case: &mut Case<'_>, mine: Position) {

@@ -30,6 +30,7 @@ pub(super) fn lead(case: &mut Case<'_>, primary: &Primary) {
     }
     prepare(case, primary);
     names(case, primary);
+    rewind_source(case, primary);
     serve(case, primary);
     raise_epoch_over_seals(case);
     electorate_change::step(case, primary);
@@ -61,6 +62,21 @@ fn names(case: &mut Case<'_>, primary: &Primary) {
     if primary.names != names {
         case.act(Action::SetNames { names });
     }
+}
+
+/// Whether others may rewind to this leader: once its epoch is committed (I12). Under `block` the electorate keeps
+/// members that must rewind before they can flush anything; when the epoch cannot be committed without them, copies
+/// are risked before the cluster stands still for good. Safety does not rest on I12.
+fn rewind_source(case: &mut Case<'_>, primary: &Primary) {
+    let committed = case.record().fence_xid.is_some();
+    let since = case.memory.epoch_seen.map_or(case.now, |(_, at)| at);
+    let due = since.after(case.view.settings.shrink_after);
+    let stuck = case.view.settings.when_short == WhenShort::Block && case.now >= due;
+    if !committed && !stuck {
+        case.wake(due);
+    }
+    case.out.rewind_source =
+        case.snapshot.version.is_some() && primary.timeline == case.record().timeline && (committed || stuck);
 }
 
 /// Gate and route.
