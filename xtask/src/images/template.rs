@@ -1,8 +1,9 @@
-//! containerd's own files with all base images unpacked in them, made once and given to every node as hard
-//! links: importing gigabytes on every node at every start would be most of the start.
+//! containerd's own files with all base images unpacked in them, made once and given to every node as links:
+//! importing gigabytes on every node at every start would be most of the start.
 //!
-//! Linking is safe for blobs and for layers, which containerd and the kernel only ever read or unlink. Its
-//! databases are written in place and are therefore copied.
+//! Linking is safe for blobs (hard links) and for layers (symbolic ones, a layer each), which containerd and the
+//! kernel only ever read, and which a node forgets by removing its link. Databases are written in place and are
+//! therefore copied.
 
 use std::fs;
 use std::os::unix::net::UnixStream;
@@ -49,24 +50,29 @@ pub(crate) fn copy(template: &Path, node: &Path) -> Result<()> {
     let partial = node.with_extension("partial");
     crate::cache::remove(&partial)?;
     crate::cache::remove(node)?;
-    let mut link = command::command("cp", ["--archive", "--link", "--"]);
-    command::output(link.arg(template).arg(&partial))?;
-    own_databases(&partial)?;
+    copy_below(template, &partial)?;
     fs::rename(&partial, node).with_context(|| format!("naming {}", node.display()))
 }
 
-/// Replaces every link to a database by a copy.
-fn own_databases(directory: &Path) -> Result<()> {
-    for plugin in fs::read_dir(directory).context("listing containerd's files")? {
-        let plugin = plugin.context("listing containerd's files")?.path();
-        for file in fs::read_dir(&plugin).into_iter().flatten() {
-            let file = file.context("listing containerd's files")?.path();
-            if file.is_file() {
-                let contents = fs::read(&file).with_context(|| format!("reading {}", file.display()))?;
-                fs::remove_file(&file).with_context(|| format!("unlinking {}", file.display()))?;
-                fs::write(&file, contents).with_context(|| format!("writing {}", file.display()))?;
+fn copy_below(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir(to).with_context(|| format!("creating {}", to.display()))?;
+    for entry in fs::read_dir(from).with_context(|| format!("listing {}", from.display()))? {
+        let entry = entry.with_context(|| format!("listing {}", from.display()))?;
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        let kind = entry.file_type().with_context(|| format!("looking at {}", source.display()))?;
+        let done = if !kind.is_dir() {
+            if from.ends_with("blobs/sha256") {
+                fs::hard_link(&source, &target)
+            } else {
+                fs::copy(&source, &target).map(drop)
             }
-        }
+        } else if from.ends_with("snapshots") {
+            std::os::unix::fs::symlink(&source, &target)
+        } else {
+            copy_below(&source, &target)?;
+            Ok(())
+        };
+        done.with_context(|| format!("copying {}", source.display()))?;
     }
     Ok(())
 }

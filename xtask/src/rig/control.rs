@@ -1,17 +1,19 @@
 //! The control plane: etcd, the API server, the controller manager, the scheduler, CoreDNS and the provisioner
 //! of volumes, each a process in the control plane's network, and the objects that make them a cluster.
 
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use super::layout::{
     API_PORT, CONTROL_ADDRESS, DNS_ADDRESS, DNS_SERVICE_ADDRESS, Layout, Record, SERVICE_RANGE,
     VOLUMES_IN_NODE, control_netns, write,
 };
+use super::net;
 use super::process::{self, Service};
 use crate::command;
 use crate::golang::Programs;
@@ -27,6 +29,11 @@ pub(crate) fn ensure(layout: &Layout, record: &Record) -> Result<()> {
     let programs = &record.programs;
     relay(layout, record)?;
     start(layout, "etcd", etcd(layout, programs, record))?;
+    wait(layout, "etcd", READY, || {
+        net::within(&control_netns(), || {
+            TcpStream::connect((Ipv4Addr::LOCALHOST, 2379)).map(drop).context("reaching its port")
+        })
+    })?;
     start(layout, "apiserver", apiserver(layout, programs)?)?;
     wait(layout, "apiserver", READY, || {
         let mut ready = kubectl(layout, programs);
@@ -38,6 +45,15 @@ pub(crate) fn ensure(layout: &Layout, record: &Record) -> Result<()> {
     apply(layout, programs, &objects())?;
     start(layout, "coredns", coredns(layout, programs)?)?;
     start(layout, "provisioner", provisioner(layout, programs))
+}
+
+/// Makes sure that nothing has died since it was started.
+pub(crate) fn all_alive(layout: &Layout) -> Result<()> {
+    for component in COMPONENTS {
+        let alive = process::recorded(layout, component).is_some_and(process::Identity::alive);
+        ensure!(alive, "{component} died; the end of its log:\n  {}", end_of_log(layout, component));
+    }
+    Ok(())
 }
 
 /// Waits until `check` succeeds. When the time is over or the program has died, the error says which program,

@@ -130,6 +130,7 @@ fn ensure_all(layout: &Layout, record: &Record) -> Result<()> {
     for node in record.nodes() {
         ready(layout, record, node, last.get(&node))?;
     }
+    control::all_alive(layout)?;
     links(layout, &record.programs)
 }
 
