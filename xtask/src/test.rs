@@ -64,6 +64,7 @@ impl Layer {
 }
 
 /// Runs the layers and prints each one's time and the closing line.
+#[expect(clippy::unnecessary_wraps, reason = "every subcommand has this form")]
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let chosen: Vec<Layer> = match arguments.layer {
         Some(layer) => vec![layer],

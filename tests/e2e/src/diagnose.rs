@@ -34,7 +34,7 @@ pub(crate) async fn dump(world: &World) {
                     if pod.labels().contains_key(api::names::labels::POOL) {
                         match cluster.status_page(world, &pod.name_any()).await {
                             Ok(page) => {
-                                println!("    {} /status: {}", pod.name_any(), cut(&page.to_string(), 3000))
+                                println!("    {} /status: {}", pod.name_any(), cut(&page.to_string(), 3000));
                             }
                             Err(error) => println!("    {} /status: {error:#}", pod.name_any()),
                         }

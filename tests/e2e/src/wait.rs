@@ -36,6 +36,7 @@ pub(crate) async fn until<T>(
 }
 
 /// For the look of a condition without a value.
+#[expect(clippy::unnecessary_wraps, reason = "it is the last expression of a look, which may fail")]
 pub(crate) fn when(condition: bool, otherwise: impl FnOnce() -> String) -> Look<()> {
     Ok(if condition { Ok(()) } else { Err(otherwise()) })
 }

@@ -82,7 +82,8 @@ pub(crate) async fn operator_upgraded(world: &World) -> Result<()> {
     }
     // What a chart of a new version changes: the operator's image and the one it would give to new clusters.
     let image = |image: &str| {
-        let arguments: Vec<String> = container.args.iter().flatten().map(|word| word.replace(&old, image)).collect();
+        let arguments: Vec<String> =
+            container.args.iter().flatten().map(|word| word.replace(&old, image)).collect();
         json!({"spec": {"template": {"spec": {"containers": [{"name": name, "image": image, "args": arguments}]}}}})
     };
     upgrade(world, &operator, &image(&new)).await?;

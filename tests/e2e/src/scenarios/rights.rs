@@ -64,8 +64,8 @@ pub(crate) async fn member_token(world: &World) -> Result<()> {
     let finalizer = json!({"metadata": {"uid": uid, "finalizers": ["a.b/c"]}});
     refused("adding a finalizer", patch(&pods, &replica.name, &finalizer).await)?;
     let holder = json!({"spec": {"holderIdentity": "me"}});
-    let taken = leases.patch("another", &PatchParams::default(), &Patch::Merge(&holder)).await;
-    refused("changing another cluster's record", taken)?;
+    let outcome = leases.patch("another", &PatchParams::default(), &Patch::Merge(&holder)).await;
+    refused("changing another cluster's record", outcome)?;
     refused("reading another cluster's record", leases.get("another").await)?;
     refused("reading a Secret", secrets.get("another").await)?;
     refused("listing Secrets", secrets.list(&ListParams::default()).await)?;

@@ -88,12 +88,12 @@ fn parameter(value: &Value) -> Value {
 }
 
 /// Waits until a condition says this word; returns what it says.
-async fn told(world: &World, cluster: &Cluster, word: &str) -> Result<String> {
+async fn told(world: &World, cluster: &Cluster, parameter: &str) -> Result<String> {
     let (text, _) = wait::until("the user is told", HEAL, async || {
         let seen = cluster.look(world).await?;
         Ok(conditions(&seen)
             .into_iter()
-            .find(|text| text.contains(word))
+            .find(|text| text.contains(parameter))
             .ok_or_else(|| conditions(&seen).join("; ")))
     })
     .await?;
@@ -101,10 +101,10 @@ async fn told(world: &World, cluster: &Cluster, word: &str) -> Result<String> {
 }
 
 /// Waits until no condition says this word any more.
-async fn untold(world: &World, cluster: &Cluster, word: &str) -> Result<()> {
+async fn untold(world: &World, cluster: &Cluster, parameter: &str) -> Result<()> {
     wait::until("the condition is cleared", HEAL, async || {
         let all = conditions(&cluster.look(world).await?);
-        wait::when(!all.iter().any(|text| text.contains(word)), || all.join("; "))
+        wait::when(!all.iter().any(|text| text.contains(parameter)), || all.join("; "))
     })
     .await?;
     Ok(())
