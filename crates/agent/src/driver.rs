@@ -131,6 +131,10 @@ impl Driver {
             programs: std::sync::Mutex::default(),
             acts: context::Acts::default(),
         });
+        if context.postmaster.now().pid().is_some() {
+            let hba = tokio::fs::read_to_string(context.layout.data().join("pg_hba.conf")).await;
+            context.tracked.found_running(&hba.unwrap_or_default());
+        }
         tokio::spawn(context.record.clone().run());
         let probe = Probe::start(Arc::clone(&context));
         let news = News {

@@ -22,6 +22,9 @@ use crate::supervised::PostmasterState;
 const PERIOD: Duration = Duration::from_millis(200);
 /// Bound of one look.
 const BOUND: Duration = Duration::from_secs(1);
+/// A running server that does not answer in time is what it was at the last look, for so long and no longer: a busy
+/// moment is no fact about its role. Below the default of `fence`.
+const HOLD: Duration = Duration::from_millis(2500);
 /// Bound of reading the files of a stopped server.
 const FILES: Duration = Duration::from_secs(10);
 
@@ -84,6 +87,14 @@ async fn run(context: Arc<Context>, looks: watch::Sender<Look>) {
                 }
             }
         };
+        if let Postgres::Unknown { why } = &postgres
+            && matches!(state, PostmasterState::Running { .. })
+            && held(&looks.borrow(), looked_at)
+        {
+            tracing::debug!(why, "a look failed");
+            tokio::time::sleep(PERIOD / 4).await;
+            continue;
+        }
         looks.send_if_modified(|look| {
             let news = look.postgres != postgres;
             let asked = context.acted_at() > look.looked_at;
@@ -96,6 +107,10 @@ async fn run(context: Arc<Context>, looks: watch::Sender<Look>) {
             _ = processes.changed() => {}
         }
     }
+}
+
+fn held(last: &Look, now: Instant) -> bool {
+    matches!(last.postgres, Postgres::Standby(_) | Postgres::Primary(_)) && now.since(last.looked_at) < HOLD
 }
 
 async fn running(context: &Context, prober: &mut Prober) -> Postgres {

@@ -67,6 +67,12 @@ impl Tracked {
         self.lock().clone()
     }
 
+    /// After a restart of the agent alone: the gate is what the file says that the running server was given.
+    pub(crate) fn found_running(&self, hba: &str) {
+        let open = hba.lines().any(|line| line.trim() == "hostssl all all all scram-sha-256");
+        self.set(|facts| facts.gate = if open { Gate::Open } else { Gate::Closed });
+    }
+
     /// Writes what was shown, or doubts what was known.
     pub(crate) fn set(&self, change: impl FnOnce(&mut Facts)) {
         change(&mut self.lock());

@@ -54,18 +54,20 @@ pub(crate) fn due(context: &Context, view: &View, slots_at: Instant, now: Instan
     let known = context.files.get();
     let wanted = known.settings.as_ref()?;
     let state = context.parameters.get();
-    match &view.postgres {
+    let role_known = match &view.postgres {
         Postgres::Standby(standby) => {
             if standby.upstream.is_none() && !standby.streaming && standby.end.is_none() {
                 return Some(Due::EndOfLog);
             }
+            // After a restart of the agent alone, whom it follows is not known until it is told again.
+            standby.upstream.is_some() || standby.end.is_some()
         }
-        Postgres::Primary(_) => {}
+        Postgres::Primary(_) => facts.names != Names::Unknown,
         _ => return None,
-    }
+    };
     let refused = state.refused.as_ref().is_some_and(|(refused, _)| *refused == wanted.postgres);
     let newest = if refused { state.accepted.clone().unwrap_or_default() } else { wanted.postgres.clone() };
-    if facts.names != Names::Unknown && state.given != Some((facts.run, newest, known.tls_generation)) {
+    if role_known && state.given != Some((facts.run, newest, known.tls_generation)) {
         return Some(Due::Configure);
     }
     let asked = wanted.restart.contains(&view.member.name.0) && !state.pending_restart.is_empty();
@@ -142,7 +144,6 @@ async fn configure(context: &Context) -> anyhow::Result<()> {
 
 async fn give(context: &Context, session: &Session) -> anyhow::Result<()> {
     let facts = context.tracked.get();
-    anyhow::ensure!(facts.names != Names::Unknown, "the names in force are not known");
     let access = if facts.gate == Gate::Open { Access::Open } else { Access::Closed };
     let settings = context.configuration(facts.upstream.as_ref(), &facts.names, access)?;
     settings.write(&context.layout).await?;
