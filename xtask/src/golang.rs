@@ -163,7 +163,7 @@ fn resolve(source: &Path, module: Option<&(&'static str, String)>) -> Result<()>
     let theirs = fs::read_to_string(theirs).with_context(|| format!("reading {theirs}"))?;
     let staging = version.replacen("1.", "0.", 1);
     let mut text =
-        format!("module rig.test/kube\n\ngo 1.26.0\n\nrequire k8s.io/kubernetes v{version}\n\nreplace (\n");
+        format!("module rig.test/kube\n\ngo 1.26.0\n\ngodebug default=go1.26\n\nrequire k8s.io/kubernetes v{version}\n\nreplace (\n");
     for line in theirs.lines() {
         if let Some((module, _)) = line.trim().split_once(" => ./staging/") {
             let _ = writeln!(text, "\t{module} => {module} v{staging}");

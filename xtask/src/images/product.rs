@@ -43,7 +43,9 @@ pub(crate) const PRODUCTS: [Product; 2] = [
 
 /// Builds the programs and packs the images; what has not changed is found again.
 pub(crate) fn ensure(cache: &Cache, profile: &str, products: &[&Product]) -> Result<Vec<PathBuf>> {
-    let programs: Vec<&str> = products.iter().flat_map(|product| product.programs).copied().collect();
+    // All of them, whichever are wanted: for fewer packages cargo would choose other features of what they share
+    // and compile that anew, now and the next time back again.
+    let programs: Vec<&str> = PRODUCTS.iter().flat_map(|product| product.programs).copied().collect();
     let directory = build(profile, &programs)?;
     products.iter().map(|product| product.pack(cache, &directory)).collect()
 }
