@@ -162,8 +162,9 @@ fn resolve(source: &Path, module: Option<&(&'static str, String)>) -> Result<()>
         answer.get("GoMod").and_then(serde_json::Value::as_str).context("go mod download names no go.mod")?;
     let theirs = fs::read_to_string(theirs).with_context(|| format!("reading {theirs}"))?;
     let staging = version.replacen("1.", "0.", 1);
-    let mut text =
-        format!("module rig.test/kube\n\ngo 1.26.0\n\ngodebug default=go1.26\n\nrequire k8s.io/kubernetes v{version}\n\nreplace (\n");
+    let mut text = format!(
+        "module rig.test/kube\n\ngo 1.26.0\n\ngodebug default=go1.26\n\nrequire k8s.io/kubernetes v{version}\n\nreplace (\n"
+    );
     for line in theirs.lines() {
         if let Some((module, _)) = line.trim().split_once(" => ./staging/") {
             let _ = writeln!(text, "\t{module} => {module} v{staging}");
