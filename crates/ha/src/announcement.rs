@@ -85,7 +85,8 @@ pub struct Announcement {
     pub report: Option<SealReport>,
     /// The epoch whose leader it suspects; stands for "I would seal if enough others would" (pre-vote).
     pub suspects: Option<Epoch>,
-    /// It leads by the record but its Postgres is gone: elect without waiting for silence (`released`).
+    /// It leads by the record but its Postgres is gone: elect without waiting for silence (`released`). Only said in
+    /// a life that excludes older ones of this volume, so its seal stands for its electorates (§2).
     pub released: bool,
     /// It is being terminated: no target of a hand-over.
     pub terminating: bool,

@@ -144,7 +144,11 @@ fn observe(case: &mut Case<'_>) {
                 .get(&said.member)
                 .is_none_or(|known| known.report.sealed_below <= report.sealed_below);
             if newer {
-                let reported = Reported { report: report.clone(), boot: said.boot };
+                let reported = Reported {
+                    report: report.clone(),
+                    boot: said.boot,
+                    released: said.released.then_some(said.record_epoch),
+                };
                 case.memory.reports.insert(said.member.clone(), reported);
             }
         }

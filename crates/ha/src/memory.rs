@@ -67,6 +67,17 @@ pub struct Memory {
 pub(crate) struct Reported {
     pub(crate) report: SealReport,
     pub(crate) boot: Boot,
+    /// The record's epoch as whose leader it said that its Postgres is gone and no older life of it can lead.
+    pub(crate) released: Option<Epoch>,
+}
+
+impl Reported {
+    /// Whether it stands for the electorates of the recorded leader's term: the recorded life itself, or a later one
+    /// that vouches for the end of the older ones (§2).
+    pub(crate) fn of_recorded_life(&self, record: &Record) -> bool {
+        self.released == Some(record.epoch)
+            || record.leader.as_ref().is_some_and(|leader| leader.boot == self.boot)
+    }
 }
 
 /// How a standby has been doing, as its leader sees it.

@@ -65,7 +65,7 @@ impl World {
                 seal.end = end;
             }
         }
-        if let Some(broken) = broken.filter(|_| self.world_rules.seal_durable) {
+        if let Some(broken) = broken {
             self.violated(broken);
         }
     }
@@ -102,6 +102,12 @@ impl World {
     pub fn leader(&self) -> Option<usize> {
         let leader = self.api.record.leader.as_ref()?.member();
         self.members.iter().position(|member| member.id() == leader)
+    }
+
+    /// The record names this very life of this member.
+    fn names_life_of(&self, m: usize) -> bool {
+        let boot = self.members.get(m).and_then(|member| member.pod.as_ref()).map(|pod| pod.boot);
+        boot.is_some() && self.api.record.leader.as_ref().map(|leader| leader.boot) == boot
     }
 
     /// Whether this member's log has everything that is relied on.
@@ -151,6 +157,18 @@ impl World {
         let Some(rec) = self.members.get(m).and_then(|member| member.data.as_ref()?.wal.at(at)) else {
             return;
         };
+        let recorded = self.api.record.electorates.iter().any(|electorate| match names {
+            Names::Alone => electorate.members.is_empty(),
+            Names::Quorum { members, acks } => {
+                let known: BTreeSet<Incarnation> =
+                    electorate.members.iter().map(|id| id.incarnation).collect();
+                known == *members && electorate.acks == *acks
+            }
+            _ => false,
+        });
+        if self.names_life_of(m) && !recorded {
+            self.violated(format!("I1: pg-{m} acknowledged {at} by {names:?}, no electorate of the record"));
+        }
         if let Names::Quorum { members, acks } = names {
             let holders = self
                 .members
@@ -184,7 +202,10 @@ impl World {
         let Some(first) = self.members.get(m).and_then(|member| Some(member.primary()?.first)) else {
             return;
         };
-        self.must_hold_all(m, "S1");
+        // A leader that was deposed while it was frozen may still open its gate: it shows an old state, nothing new.
+        if self.names_life_of(m) {
+            self.must_hold_all(m, "S1");
+        }
         self.rely_on(m, first, "S8");
     }
 

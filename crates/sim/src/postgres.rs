@@ -169,7 +169,8 @@ impl World {
 
     /// New names: some processes use them at once, all of them only later.
     pub fn set_names(&mut self, m: usize, names: Names) {
-        let delay = self.dice.millis(5, 400);
+        let stalled = self.dice.permille(150);
+        let delay = if stalled { self.dice.millis(400, 4_000) } else { self.dice.millis(5, 300) };
         let Some(member) = self.members.get_mut(m) else { return };
         let Some(pg) = member.pg_life() else { return };
         let Some(primary) = member.primary_mut() else { return };

@@ -11,10 +11,9 @@ use std::time::Duration;
 use crate::announcement::seal_report;
 use crate::decision::{Action, Purpose, Reason};
 use crate::electorate::Electorate;
-use crate::memory::Reported;
 use crate::record::{LeaderId, Record};
 use crate::settings::{DurabilityMode, WhenShort};
-use crate::types::{Boot, MemberId, Position, Timeline};
+use crate::types::{MemberId, Position, Timeline};
 use crate::view::Standby;
 
 use super::asynchronous;
@@ -32,7 +31,8 @@ const UNWANTED_DELAY: Duration = Duration::from_millis(700);
 struct Vote {
     position: Position,
     sealed_below: crate::types::Epoch,
-    boot: Boot,
+    /// Of the recorded leader: in a life that excludes older ones.
+    recorded_life: bool,
 }
 
 /// Suspicion and what follows from it, for a standby. `certain`: there is no leader to hear (this member is the
@@ -102,17 +102,22 @@ fn votes(case: &Case<'_>) -> BTreeMap<MemberId, Vote> {
         .reports
         .iter()
         .map(|(member, known)| {
-            let Reported { report, boot } = known;
-            (
-                member.clone(),
-                Vote { position: report.position, sealed_below: report.sealed_below, boot: *boot },
-            )
+            let vote = Vote {
+                position: known.report.position,
+                sealed_below: known.report.sealed_below,
+                recorded_life: known.of_recorded_life(case.record()),
+            };
+            (member.clone(), vote)
         })
         .collect();
     if let Some(report) = seal_report(case.view) {
         votes.insert(
             case.me().clone(),
-            Vote { position: report.position, sealed_below: report.sealed_below, boot: case.view.boot },
+            Vote {
+                position: report.position,
+                sealed_below: report.sealed_below,
+                recorded_life: case.record().names(case.me()) && case.excludes_older_lives(),
+            },
         );
     }
     votes
@@ -126,15 +131,9 @@ fn elects(case: &Case<'_>, votes: &BTreeMap<MemberId, Vote>, position: Position)
         .filter(|(_, vote)| !limited || vote.position <= position)
         .map(|(member, _)| member.clone())
         .collect();
-    let leader = case.record().leader.as_ref();
-    let leader_counts = leader.is_some_and(|leader| {
-        let member = leader.member();
-        if member == *case.me() {
-            case.excludes_older_lives()
-        } else {
-            votes.get(&member).is_some_and(|vote| vote.boot == leader.boot)
-        }
-    });
+    let leader = case.record().leader.as_ref().map(LeaderId::member);
+    let leader_counts =
+        leader.is_some_and(|leader| votes.get(&leader).is_some_and(|vote| vote.recorded_life));
     if asynchronous::is_async(case.record()) {
         return asynchronous::elects(case, position);
     }
@@ -227,7 +226,7 @@ fn win(case: &mut Case<'_>, standby: &Standby, votes: &BTreeMap<MemberId, Vote>,
         ..record.clone()
     };
     next.remember_term(Some(end.timeline));
-    let electorate = new_electorate(case, &next, votes);
+    let electorate = new_electorate(case, &next, votes, end);
     if !case.memory.rules.keep_electorates {
         next.electorates.clear();
     }
@@ -254,7 +253,12 @@ fn new_timeline(case: &Case<'_>, votes: &BTreeMap<MemberId, Vote>, standby: &Sta
 
 /// Who lets the new leader's commits through (§4 step 5): those at hand, so that nobody waits for the dead; under
 /// `block` all members, and as many acks as ever.
-fn new_electorate(case: &Case<'_>, next: &Record, votes: &BTreeMap<MemberId, Vote>) -> Electorate {
+fn new_electorate(
+    case: &Case<'_>,
+    next: &Record,
+    votes: &BTreeMap<MemberId, Vote>,
+    end: Position,
+) -> Electorate {
     let settings = &case.view.settings;
     let me = case.me().clone();
     if settings.mode == DurabilityMode::Async {
@@ -275,9 +279,16 @@ fn new_electorate(case: &Case<'_>, next: &Record, votes: &BTreeMap<MemberId, Vot
         .fresh_peers()
         .filter(|said| !said.terminating && !settings.leaving.contains(&said.member.name))
         .filter(|said| settings.electable.contains(&said.member.name))
-        // One that must rewind first cannot acknowledge before the epoch is committed (I12).
-        .filter(|said| {
-            votes.get(&said.member).is_some_and(|vote| relation(next, vote.position) == Relation::InLine)
+        // One that must rewind first cannot acknowledge before the epoch is committed (I12). After a hand-over the
+        // win comes before the others have sealed: those about to, with no more than this log holds, count too.
+        .filter(|said| match votes.get(&said.member) {
+            Some(vote) => relation(next, vote.position) == Relation::InLine,
+            None => {
+                is_voter(case, &said.member)
+                    && said.suspects == Some(case.epoch())
+                    && said.timeline == Some(end.timeline)
+                    && said.flushed.is_some_and(|flushed| flushed <= end.lsn)
+            }
         })
         .map(|said| said.member.clone())
         .collect();

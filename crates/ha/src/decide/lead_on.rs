@@ -76,7 +76,7 @@ fn down(case: &mut Case<'_>, stopped: &Stopped) {
         case.waiting("a record that is not older than what was led before");
         return;
     }
-    case.out.released = true;
+    case.out.released = case.excludes_older_lives();
     let leaving = view.terminating || record.handover.is_some();
     if leaving && stopped.clean && stopped.end.is_some() && case.excludes_older_lives() {
         if view.promise.sealed_below <= record.epoch {
@@ -185,7 +185,7 @@ fn say_stopped(case: &mut Case<'_>, since: crate::types::Instant) {
 fn in_recovery(case: &mut Case<'_>, standby: &Standby) {
     let (view, now, record) = (case.view, case.now, case.record());
     if view.terminating {
-        case.out.released = true;
+        case.out.released = case.excludes_older_lives();
         case.act(Action::Stop { mode: StopMode::Fast });
         return;
     }
@@ -203,7 +203,7 @@ fn in_recovery(case: &mut Case<'_>, standby: &Standby) {
     }
     case.memory.acting = None;
     case.memory.down_since.get_or_insert(now);
-    case.out.released = true;
+    case.out.released = case.excludes_older_lives();
     let why = Reason::Waiting { what: "an election: recorded, but without proof of a fresh win".to_owned() };
     campaign::campaign(case, standby, Some(why));
 }

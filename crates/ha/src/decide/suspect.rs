@@ -73,13 +73,14 @@ pub(super) fn shared(case: &Case<'_>, epoch: Epoch) -> bool {
     let mut leader_counts = case.record().names(case.me()) && case.excludes_older_lives();
     for said in case.fresh_peers() {
         if said.suspects == Some(epoch) || said.sealed_below > epoch {
-            leader_counts |= case.record().names(&said.member) && Some(said.boot) == leader_boot;
+            let vouched = said.released && said.record_epoch >= epoch;
+            leader_counts |= case.record().names(&said.member) && (vouched || Some(said.boot) == leader_boot);
             ready.insert(said.member.clone());
         }
     }
     for (member, known) in &case.memory.reports {
         if known.report.sealed_below > epoch {
-            leader_counts |= case.record().names(member) && Some(known.boot) == leader_boot;
+            leader_counts |= case.record().names(member) && known.of_recorded_life(case.record());
             ready.insert(member.clone());
         }
     }
