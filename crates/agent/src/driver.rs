@@ -242,7 +242,10 @@ impl Driver {
             return Postgres::Busy { with: with.to_owned() };
         }
         let gone = self.context.postmaster.now().pid().is_none();
+        let stopping = matches!(self.lane.current(), Some("stop" | "restart"));
         match self.probe.get().postgres {
+            // What comes next could not begin yet, and would be lost.
+            Postgres::Stopped(_) if stopping => Postgres::Unknown { why: "it is being stopped".to_owned() },
             Postgres::Standby(_) | Postgres::Primary(_) | Postgres::Starting if gone => {
                 Postgres::Unknown { why: "its processes have just ended".to_owned() }
             }
