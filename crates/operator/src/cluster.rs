@@ -21,8 +21,10 @@ pub struct ValidatedCluster {
     pub generation: i64,
     /// The spec.
     pub spec: PostgresClusterSpec,
-    /// Version and images (K24).
+    /// What was chosen for fields that the user left out (K24).
     pub pinned: Pinned,
+    /// Image of PostgreSQL in force: the user's, else the pinned one.
+    pub image: String,
     /// Parameters of PostgreSQL, checked, as text.
     pub parameters: BTreeMap<String, String>,
     /// The user's pod template, typed.

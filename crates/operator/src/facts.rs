@@ -87,6 +87,8 @@ fn members(cluster: &PostgresCluster, pods: &[Pod], now: Timestamp) -> BTreeMap<
                 hash: hash_of(Some(&pod.metadata)).map(str::to_owned),
                 ready,
                 terminating: seen.terminating,
+                never_started: pod.status.as_ref().and_then(|status| status.phase.as_deref())
+                    == Some("Pending"),
                 failing: (!ready).then(|| failing(pod, age)).flatten(),
                 age,
                 pending_restart: pending,

@@ -28,6 +28,8 @@ pub struct Member {
     pub ready: bool,
     /// Its pod is being deleted.
     pub terminating: bool,
+    /// None of its containers but the first initialising ones ever ran: replacing it loses nothing.
+    pub never_started: bool,
     /// Why its pod cannot become ready by itself.
     pub failing: Option<String>,
     /// Age of its pod.

@@ -115,7 +115,7 @@ pub fn validate(
     for (index, line) in spec.postgres.hba.iter().enumerate() {
         check_hba(line).map_err(|why| Refusal::Hba { index, why })?;
     }
-    let pinned = pin(cluster, defaults, repin_agent)?;
+    let (pinned, image) = pin(cluster, defaults, repin_agent)?;
     let validated = ValidatedCluster {
         identity: identity.unwrap_or(&uid).to_owned(),
         generation: cluster.metadata.generation.unwrap_or_default(),
@@ -126,6 +126,7 @@ pub fn validate(
         namespace,
         uid,
         pinned,
+        image,
         parameters,
         owner,
     };
@@ -171,8 +172,13 @@ fn check_hba(line: &str) -> Result<(), &'static str> {
     }
 }
 
-/// What was chosen before stays; what the spec says wins over it; defaults fill the rest (K24).
-fn pin(cluster: &PostgresCluster, defaults: &Defaults, repin_agent: bool) -> Result<Pinned, Refusal> {
+/// What was chosen before stays (K24). What the spec says wins over it but is not pinned, or taking it back would not
+/// undo it. Returns the choices and the image in force.
+fn pin(
+    cluster: &PostgresCluster,
+    defaults: &Defaults,
+    repin_agent: bool,
+) -> Result<(Pinned, String), Refusal> {
     let before = cluster.status.as_ref().and_then(|status| status.pinned.as_ref());
     let version = match (cluster.spec.version, before) {
         (Some(wanted), Some(before)) if wanted != before.version => {
@@ -182,19 +188,23 @@ fn pin(cluster: &PostgresCluster, defaults: &Defaults, repin_agent: bool) -> Res
         (None, Some(before)) => before.version,
         (None, None) => defaults.major,
     };
-    let image = match (&cluster.spec.image, before) {
-        (Some(image), _) => image.clone(),
-        (None, Some(before)) if !before.image.is_empty() => before.image.clone(),
-        (None, _) => defaults.images.get(&version).cloned().ok_or_else(|| Refusal::NoImage {
-            major: version,
-            known: defaults.images.keys().map(ToString::to_string).collect::<Vec<_>>().join(", "),
-        })?,
+    let chosen = before.and_then(|before| before.image.clone());
+    let (pinned, image) = match (&cluster.spec.image, chosen) {
+        (Some(image), chosen) => (chosen, image.clone()),
+        (None, Some(chosen)) => (Some(chosen.clone()), chosen),
+        (None, None) => {
+            let default = defaults.images.get(&version).cloned().ok_or_else(|| Refusal::NoImage {
+                major: version,
+                known: defaults.images.keys().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+            })?;
+            (Some(default.clone()), default)
+        }
     };
     let agent_image = match before {
         Some(before) if !repin_agent && !before.agent_image.is_empty() => before.agent_image.clone(),
         _ => defaults.agent_image.clone(),
     };
-    Ok(Pinned { version, image, agent_image })
+    Ok((Pinned { version, image: pinned, agent_image }, image))
 }
 
 /// K22: a template may add and replace, but not what members rest on.

@@ -82,7 +82,7 @@ fn names_that_cannot_be_roots_of_names_are_refused() {
 fn k24_what_was_chosen_stays() {
     let mut pinned = cluster(common::MINIMAL);
     let first = validated(&pinned).unwrap().pinned;
-    assert_eq!((first.version, first.image.as_str()), (17, "registry.test/postgres:17"));
+    assert_eq!((first.version, first.image.as_deref()), (17, Some("registry.test/postgres:17")));
 
     pinned.status = Some(api::PostgresClusterStatus { pinned: Some(first.clone()), ..Default::default() });
     let mut newer = defaults();
@@ -92,6 +92,11 @@ fn k24_what_was_chosen_stays() {
     assert_eq!(validate(&pinned, None, &newer, false).unwrap().pinned, first, "new defaults change nothing");
     let repinned = validate(&pinned, None, &newer, true).unwrap().pinned;
     assert_eq!(repinned.agent_image, "registry.test/matriarch:2", "a restart of all members was asked for");
+
+    pinned.spec.image = Some("mine".to_owned());
+    let own = validate(&pinned, None, &newer, false).unwrap();
+    assert_eq!((own.image.as_str(), &own.pinned), ("mine", &first), "taking it back must undo it");
+    pinned.spec.image = None;
 
     pinned.spec.version = Some(18);
     let error = validate(&pinned, None, &newer, false).unwrap_err().to_string();

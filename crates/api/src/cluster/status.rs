@@ -85,9 +85,10 @@ pub struct PostgresClusterStatus {
 pub struct Pinned {
     /// Major version of PostgreSQL.
     pub version: i32,
-    /// Image of PostgreSQL.
+    /// Image of PostgreSQL, when `spec.image` was ever left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
-    pub image: String,
+    pub image: Option<String>,
     /// Image of the agent, so that an upgrade of the operator restarts no database (K12).
     #[schemars(length(max = 512))]
     pub agent_image: String,

@@ -47,12 +47,15 @@ pub fn template(cluster: &ValidatedCluster) -> PodTemplateSpec {
 }
 
 /// The hash of everything in a cluster that needs a new pod when it changes. It leaves out what this code adds by
-/// itself, so that another version of the operator, which may build another template, replaces no pod (K12).
+/// itself, so that another version of the operator, which may build another template, replaces no pod (K12); for the same
+/// reason neither the order nor the form of the inputs may ever change (snapshot in `tests/build.rs`).
 pub fn inputs_hash(cluster: &ValidatedCluster) -> String {
     let spec = &cluster.spec;
     let inputs = serde_json::json!([
         cluster.identity,
-        cluster.pinned,
+        cluster.pinned.version,
+        cluster.image,
+        cluster.pinned.agent_image,
         cluster.restarted_at,
         spec.image_pull_policy,
         spec.resources,
@@ -137,7 +140,7 @@ fn install(cluster: &ValidatedCluster) -> Container {
 fn postgres(cluster: &ValidatedCluster) -> Container {
     Container {
         name: CONTAINER.to_owned(),
-        image: Some(cluster.pinned.image.clone()),
+        image: Some(cluster.image.clone()),
         image_pull_policy: Some(cluster.spec.image_pull_policy.as_str().to_owned()),
         command: Some(vec![paths::AGENT.to_owned(), "supervise".to_owned()]),
         env: Some(environment(cluster)),

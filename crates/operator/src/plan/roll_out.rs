@@ -34,6 +34,7 @@ pub fn broken(facts: &Facts, target: &str, given_up: Option<&str>) -> Option<Del
         let why = match &member.failing {
             Some(why) => why.as_str(),
             None if of_given_up => "it does not become ready",
+            None if member.never_started => "it never started",
             None => return None,
         };
         Some(Deletion {
@@ -170,5 +171,7 @@ mod tests {
             "pg-2",
             "it cannot be, with that template"
         );
+        facts.members.get_mut("pg-2").unwrap().never_started = true;
+        assert_eq!(broken(&facts, "new", None).unwrap().pod, "pg-2", "nor while its image is being pulled");
     }
 }
