@@ -26,12 +26,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use ha::{Action, Announcement, Decision, FenceToken, Instant, Memory, Phase, Postgres, Record, RecordView, View};
+use ha::{
+    Action, Announcement, Decision, FenceToken, Instant, Memory, Phase, Postgres, Record, RecordView, View,
+};
 use k8s_openapi::api::coordination::v1::Lease;
 use kubernetes::Calls;
 use kubernetes::client::{Clients, Origin};
-use kubernetes::record::RecordStore;
 use kubernetes::pods::PodFacts;
+use kubernetes::record::RecordStore;
 use kubernetes::watch::{Seen, Watch};
 use postgres::Layout;
 use tokio::sync::{Notify, watch};
@@ -106,7 +108,8 @@ impl Driver {
         let clients = Clients::build(Origin::InCluster, CALL).await.context("reaching the API server")?;
         let calls = Calls::new(clients.calls.clone(), CALL);
         let lease = api::names::lease(&config.cluster);
-        let layout = Layout::new(&config.places.volume).with_socket(&config.places.socket, api::names::ports::POSTGRES);
+        let layout = Layout::new(&config.places.volume)
+            .with_socket(&config.places.socket, api::names::ports::POSTGRES);
         let promise = promise::Store::open(&layout, &config.cluster_uid).await?;
         let record = Keeper::new(RecordStore::new(calls.clone(), &config.namespace, &lease));
         let lease_watch = Watch::named(clients.watches.clone(), &config.namespace, &lease);
@@ -375,7 +378,9 @@ impl Driver {
         let kinds: Vec<String> = decision
             .because
             .iter()
-            .filter_map(|reason| serde_json::to_value(reason).ok()?.get("reason")?.as_str().map(str::to_owned))
+            .filter_map(|reason| {
+                serde_json::to_value(reason).ok()?.get("reason")?.as_str().map(str::to_owned)
+            })
             .collect();
         let said = (actions, kinds.join(" "));
         if self.said.as_ref() != Some(&said) {

@@ -49,7 +49,9 @@ async fn one(context: &Context, action: Action) -> anyhow::Result<()> {
         Action::Follow { upstream } => follow::follow(context, &upstream).await,
         Action::Stop { mode } => stop::stop(context, mode).await,
         Action::Seal { below } => seal::seal(context, below).await,
-        Action::Promote { fence, timeline, names } => promote::promote(context, &fence, timeline, &names).await,
+        Action::Promote { fence, timeline, names } => {
+            promote::promote(context, &fence, timeline, &names).await
+        }
         Action::SetNames { names } => names::set(context, &names).await,
         Action::Prepare { members } => prepare::prepare(context, &members).await,
         Action::Provision => provision::provision(context).await,
@@ -121,7 +123,10 @@ async fn fresh(context: &Context) -> anyhow::Result<Record> {
 /// (rewind, wipe, follow after an absence).
 async fn still_leads(context: &Context, leader: &MemberId, epoch: ha::Epoch) -> anyhow::Result<Record> {
     let record = fresh(context).await?;
-    ensure!(record.names(leader) && record.epoch == epoch, "the record does not name {leader} in epoch {epoch} any more");
+    ensure!(
+        record.names(leader) && record.epoch == epoch,
+        "the record does not name {leader} in epoch {epoch} any more"
+    );
     Ok(record)
 }
 

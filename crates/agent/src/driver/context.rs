@@ -169,8 +169,12 @@ impl Context {
         let promise = self.promise.get();
         let usable = self.parameters.usable(&wanted.postgres);
         let user = parse(&usable)?;
-        let mut protocol =
-            Protocol::new(self.binaries()?.major(), self.layout.clone(), promise.incarnation, self.config.cluster.clone());
+        let mut protocol = Protocol::new(
+            self.binaries()?.major(),
+            self.layout.clone(),
+            promise.incarnation,
+            self.config.cluster.clone(),
+        );
         protocol.tls = Some(self.files.server_tls());
         protocol.names = if *names == Names::Unknown { Names::Placeholder } else { names.clone() };
         protocol.floors = self.tracked.get().floors;

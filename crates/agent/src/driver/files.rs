@@ -110,7 +110,11 @@ struct Identity {
 
 impl Files {
     /// Uses the copies on the volume, then watches for newer ones for as long as the runtime lives.
-    pub(crate) async fn start(config: &Config, client: kube::Client, channel: Channel) -> anyhow::Result<Self> {
+    pub(crate) async fn start(
+        config: &Config,
+        client: kube::Client,
+        channel: Channel,
+    ) -> anyhow::Result<Self> {
         let kept = config.places.state().join("kept");
         let places = Places { memory: config.places.tls.clone(), kept };
         for directory in [&places.kept, &places.memory.join("server"), &places.memory.join("client")] {
@@ -175,7 +179,9 @@ impl Files {
             let Ok(text) = tokio::fs::read(path).await else { continue };
             match serde_json::from_slice(&text) {
                 Ok(identity) => self.take_identity(identity, kind, channel, false).await,
-                Err(error) => tracing::warn!(kind = kind.name(), %error, "a kept certificate is not readable"),
+                Err(error) => {
+                    tracing::warn!(kind = kind.name(), %error, "a kept certificate is not readable")
+                }
             }
         }
     }
@@ -236,11 +242,21 @@ impl Files {
 
     async fn take_identity(&self, identity: Identity, kind: Kind, channel: &Channel, keep: bool) {
         if let Err(error) = self.try_identity(&identity, kind, channel, keep).await {
-            tracing::warn!(kind = kind.name(), error = format!("{error:#}"), "a certificate is not usable, the last one stays");
+            tracing::warn!(
+                kind = kind.name(),
+                error = format!("{error:#}"),
+                "a certificate is not usable, the last one stays"
+            );
         }
     }
 
-    async fn try_identity(&self, new: &Identity, kind: Kind, channel: &Channel, keep: bool) -> anyhow::Result<()> {
+    async fn try_identity(
+        &self,
+        new: &Identity,
+        kind: Kind,
+        channel: &Channel,
+        keep: bool,
+    ) -> anyhow::Result<()> {
         pki::keys_match(&new.certificate, &new.key)?;
         pki::Bundle::from_pem(&new.authority)?;
         if keep {
@@ -252,7 +268,8 @@ impl Files {
         }
         let directory = self.places.memory.join(kind.name());
         let mut changed = false;
-        for (file, content) in [(KEY, &new.key), (CERTIFICATE, &new.certificate), (AUTHORITY, &new.authority)] {
+        for (file, content) in [(KEY, &new.key), (CERTIFICATE, &new.certificate), (AUTHORITY, &new.authority)]
+        {
             changed |= write(directory.join(file), content.clone().into_bytes()).await?;
         }
         self.known.send_if_modified(|known| {

@@ -143,7 +143,8 @@ impl Lane {
         if outcome.is_ok() {
             self.failures.remove(name);
         } else {
-            let pause = self.failures.get(name).map_or(FIRST_PAUSE, |last| (last.pause * 2).min(LONGEST_PAUSE));
+            let pause =
+                self.failures.get(name).map_or(FIRST_PAUSE, |last| (last.pause * 2).min(LONGEST_PAUSE));
             let pause = if name == "stop" { Duration::ZERO } else { pause };
             self.failures.insert(name, Failure { pause, not_before: now.after(pause) });
         }

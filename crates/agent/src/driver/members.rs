@@ -89,7 +89,9 @@ async fn follow(watch: Watch<Pod>, name: String, facts: watch::Sender<BTreeMap<S
         match lookup {
             Lookup::Known(pod) => {
                 if let Some(pod) = PodFacts::of(&pod) {
-                    facts.send_if_modified(|facts| facts.insert(name.clone(), pod.clone()).as_ref() != Some(&pod));
+                    facts.send_if_modified(|facts| {
+                        facts.insert(name.clone(), pod.clone()).as_ref() != Some(&pod)
+                    });
                 }
             }
             Lookup::Missing => {

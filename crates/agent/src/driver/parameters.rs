@@ -44,7 +44,8 @@ pub(crate) struct Parameters {
 impl Parameters {
     /// Begins with the kept wishes.
     pub(crate) fn load(kept: PathBuf) -> Self {
-        let read = |path: &Path| std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let read =
+            |path: &Path| std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let (accepted, proved) = (read(&kept), read(&proved_beside(&kept)));
         Self { state: Mutex::new(State { accepted, proved, ..State::default() }), kept }
     }
@@ -90,7 +91,10 @@ impl Parameters {
             return Ok(false);
         }
         let problems = match parse(wanted) {
-            Ok(user) => validate(binaries, layout, &user, VALIDATE).await?,
+            Ok(user) => {
+                let said = validate(binaries, layout, &user, VALIDATE).await?;
+                said.iter().map(|line| words(line)).collect()
+            }
             Err(error) => vec![format!("{error:#}")],
         };
         if problems.is_empty() {
@@ -104,7 +108,8 @@ impl Parameters {
     /// Takes wishes over, durably.
     pub(crate) async fn accept(&self, wanted: &PostgresSettings) -> anyhow::Result<()> {
         let (path, bytes) = (self.kept.clone(), serde_json::to_vec(wanted)?);
-        tokio::task::spawn_blocking(move || postgres::durable::write_if_changed(&path, &bytes, 0o600)).await??;
+        tokio::task::spawn_blocking(move || postgres::durable::write_if_changed(&path, &bytes, 0o600))
+            .await??;
         self.set(|state| {
             state.accepted = Some(wanted.clone());
             state.refused = None;
@@ -119,7 +124,8 @@ impl Parameters {
             return Ok(());
         }
         let (path, bytes) = (proved_beside(&self.kept), serde_json::to_vec(&state.accepted)?);
-        tokio::task::spawn_blocking(move || postgres::durable::write_if_changed(&path, &bytes, 0o600)).await??;
+        tokio::task::spawn_blocking(move || postgres::durable::write_if_changed(&path, &bytes, 0o600))
+            .await??;
         self.set(|known| known.proved = state.accepted);
         Ok(())
     }
@@ -137,13 +143,25 @@ impl Parameters {
 
     /// Notes that PostgreSQL does not take these wishes.
     pub(crate) fn refuse(&self, wanted: &PostgresSettings, problems: Vec<String>) {
-        tracing::warn!(problems = problems.join("; "), "the new parameters are refused, the last good ones stay");
+        tracing::warn!(
+            problems = problems.join("; "),
+            "the new parameters are refused, the last good ones stay"
+        );
         self.set(|state| state.refused = Some((wanted.clone(), problems)));
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The words of a line of PostgreSQL's log, without when and by whom they were said.
+fn words(line: &str) -> String {
+    ["LOG:  ", "FATAL:  ", "ERROR:  "]
+        .iter()
+        .find_map(|level| line.split_once(level))
+        .map_or(line, |(_, words)| words)
+        .to_owned()
 }
 
 fn proved_beside(kept: &Path) -> PathBuf {
@@ -156,4 +174,41 @@ pub(crate) fn parse(wanted: &PostgresSettings) -> anyhow::Result<UserParameters>
         HbaLine::new(line)?;
     }
     Ok(UserParameters::new(wanted.parameters.clone(), wanted.shared_preload_libraries.iter().cloned())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wishes(work_mem: &str) -> PostgresSettings {
+        let parameters = [("work_mem".to_owned(), work_mem.to_owned())].into();
+        PostgresSettings { parameters, ..PostgresSettings::default() }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_does_not_start_gets_the_proved_parameters_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let kept = directory.path().join("parameters.json");
+        let parameters = Parameters::load(kept.clone());
+        parameters.accept(&wishes("1MB")).await.unwrap();
+        parameters.prove().await.unwrap();
+        parameters.accept(&wishes("2MB")).await.unwrap();
+        parameters.failed_to_start("exit status 1").await.unwrap();
+        assert_eq!(parameters.usable(&wishes("2MB")), wishes("1MB"));
+        assert_eq!(
+            Parameters::load(kept).usable(&wishes("2MB")),
+            wishes("1MB"),
+            "and keeps them over a restart"
+        );
+        let mut said = None;
+        parameters.set(|state| said = state.refused.clone());
+        assert_eq!(said.unwrap().0, wishes("2MB"));
+    }
+
+    #[test]
+    fn a_refusal_is_told_in_postgresqls_words_alone() {
+        let line = r#"2026-01-01 00:00:00.000 GMT [7] LOG:  invalid value for parameter "work_mem": "x""#;
+        assert_eq!(words(line), r#"invalid value for parameter "work_mem": "x""#);
+        assert_eq!(words("plain"), "plain");
+    }
 }

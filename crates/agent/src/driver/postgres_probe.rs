@@ -44,7 +44,8 @@ impl Probe {
     /// Looks for as long as the runtime lives.
     pub(crate) fn start(context: Arc<Context>) -> Self {
         let why = "not looked at yet".to_owned();
-        let (looks, seen) = watch::channel(Look { postgres: Postgres::Unknown { why }, looked_at: Instant::default() });
+        let (looks, seen) =
+            watch::channel(Look { postgres: Postgres::Unknown { why }, looked_at: Instant::default() });
         tokio::spawn(run(context, looks));
         Self(seen)
     }

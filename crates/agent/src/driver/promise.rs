@@ -83,13 +83,21 @@ impl Store {
     }
 }
 
-fn load_or_create(file: &DurableFile<Promise>, layout: &Layout, cluster_uid: &str) -> anyhow::Result<Promise> {
+fn load_or_create(
+    file: &DurableFile<Promise>,
+    layout: &Layout,
+    cluster_uid: &str,
+) -> anyhow::Result<Promise> {
     layout.prepare().context("preparing the volume")?;
     if let Some(promise) = file.load()? {
         // A cluster that is made anew over kept volumes has another UID; whether it may have this data is decided by
         // the record that it adopted (K15), not here.
         if promise.cluster_uid != cluster_uid {
-            tracing::warn!(promised = promise.cluster_uid, cluster_uid, "this volume was made for another resource");
+            tracing::warn!(
+                promised = promise.cluster_uid,
+                cluster_uid,
+                "this volume was made for another resource"
+            );
         }
         return Ok(promise);
     }

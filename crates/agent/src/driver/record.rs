@@ -193,7 +193,9 @@ impl Keeper {
             let next = match read {
                 RecordRead::Known(snapshot) => {
                     let changed_at = match &state.view {
-                        RecordView::Known { version, changed_at, .. } if version == snapshot.version() => *changed_at,
+                        RecordView::Known { version, changed_at, .. } if version == snapshot.version() => {
+                            *changed_at
+                        }
                         _ => asked_at,
                     };
                     let known = RecordRead::Known(snapshot.clone());

@@ -161,7 +161,8 @@ impl Routes {
                     let (slices, place, epoch) = (self.slices.clone(), self.place.clone(), *epoch);
                     self.running = Some(tokio::spawn(async move {
                         let targets = [place.target()];
-                        let written = publish(&slices, &routes.write, &routes.families, epoch, place.boot, &targets);
+                        let written =
+                            publish(&slices, &routes.write, &routes.families, epoch, place.boot, &targets);
                         Done::Write(epoch, written.await)
                     }));
                     return;

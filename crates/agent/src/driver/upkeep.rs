@@ -155,7 +155,8 @@ async fn give(context: &Context, session: &Session) -> anyhow::Result<()> {
 /// The other members' slots on this standby, which may be the next master, moved to what each has flushed.
 async fn slots(context: &Context) -> anyhow::Result<()> {
     let own = context.promise.get().incarnation;
-    let others: BTreeSet<Incarnation> = context.members().into_iter().filter(|member| *member != own).collect();
+    let others: BTreeSet<Incarnation> =
+        context.members().into_iter().filter(|member| *member != own).collect();
     let session = Session::open(&context.layout, BOUND).await?;
     ensure_slots(&session, &others).await?;
     for peer in context.channel.heard().values() {

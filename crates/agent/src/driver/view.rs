@@ -48,8 +48,12 @@ pub(crate) fn view(context: &Context, around: Surroundings) -> Option<View> {
 
 /// The part of the wishes that the protocol knows.
 pub(crate) fn settings(wanted: &MemberSettings) -> Settings {
-    let electable: BTreeSet<MemberName> =
-        wanted.members.iter().filter(|(_, plan)| plan.electable).map(|(name, _)| MemberName(name.clone())).collect();
+    let electable: BTreeSet<MemberName> = wanted
+        .members
+        .iter()
+        .filter(|(_, plan)| plan.electable)
+        .map(|(name, _)| MemberName(name.clone()))
+        .collect();
     Settings {
         mode: match wanted.durability.mode {
             DurabilityMode::Quorum => ha::DurabilityMode::Quorum,

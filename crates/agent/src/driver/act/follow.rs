@@ -93,7 +93,10 @@ async fn attached(context: &Context, upstream: &Upstream) -> anyhow::Result<()> 
         tokio::time::sleep(POLL).await;
     }
     let heard = context.channel.heard();
-    let other = heard.get(&upstream.member.name).map(|peer| peer.announcement.boot).filter(|boot| *boot != upstream.boot);
+    let other = heard
+        .get(&upstream.member.name)
+        .map(|peer| peer.announcement.boot)
+        .filter(|boot| *boot != upstream.boot);
     if let Some(boot) = other {
         // Whatever was received from another life is the business of the next decision; the stream ends now.
         let names = context.tracked.get().names;

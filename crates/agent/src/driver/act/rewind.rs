@@ -32,7 +32,8 @@ pub(super) async fn rewind(context: &Context, from: &Upstream) -> anyhow::Result
     context.promise.update(|promise| promise.rewinding = true).await?;
     let incarnation = context.promise.get().incarnation;
     let upstream = context.upstream(from)?;
-    let found = postgres::command::rewind::rewind(&binaries, &context.layout, &upstream, incarnation, REWIND).await?;
+    let found =
+        postgres::command::rewind::rewind(&binaries, &context.layout, &upstream, incarnation, REWIND).await?;
     match found {
         Rewound::From { diverged } => tracing::info!(?diverged, "rewound"),
         Rewound::NotRequired => tracing::info!("no rewind was needed"),

@@ -32,7 +32,10 @@ pub(super) async fn seal(context: &Context, below: Epoch) -> anyhow::Result<()> 
     match stop(context).await {
         Ok(()) => {}
         Err(error) => {
-            tracing::warn!(error = format!("{error:#}"), "the stream does not stop: PostgreSQL is stopped instead");
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "the stream does not stop: PostgreSQL is stopped instead"
+            );
             context.postmaster.kill_all().await?;
             promise(context, below).await?;
             super::start::standby(context).await?;
@@ -70,7 +73,8 @@ async fn stop(context: &Context) -> anyhow::Result<()> {
 }
 
 async fn promise(context: &Context, below: Epoch) -> anyhow::Result<()> {
-    let promise = context.promise.update(move |promise| promise.sealed_below = promise.sealed_below.max(below)).await?;
+    let promise =
+        context.promise.update(move |promise| promise.sealed_below = promise.sealed_below.max(below)).await?;
     ensure!(promise.sealed_below >= below, "the seal is not durable");
     Ok(())
 }

@@ -27,6 +27,8 @@ const CONTROL: Duration = Duration::from_secs(10);
 const WATCH_STANDBY: Duration = Duration::from_secs(3);
 /// Crash recovery may take long; a stop or a seal pushes it aside.
 const WATCH_PRIMARY: Duration = Duration::from_secs(24 * 3600);
+/// How long a start with new parameters may take before the last good ones come back.
+const TRIAL: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(25);
 
 /// Starts with `standby.signal`, streaming from nobody; after a rewind from the leader that it was rewound to, without
@@ -131,7 +133,8 @@ async fn launch(context: &Context, binaries: &Binaries) -> anyhow::Result<()> {
     let layout = context.layout.clone();
     tokio::task::spawn_blocking(move || postgres::server::clear_remains(&layout)).await??;
     let command = postgres::server::StartCommand::new(binaries, &context.layout)?;
-    let text = |text: OsString| text.into_string().map_err(|text| anyhow::anyhow!("not text: {}", text.display()));
+    let text =
+        |text: OsString| text.into_string().map_err(|text| anyhow::anyhow!("not text: {}", text.display()));
     let command = StartCommand {
         program: command.program,
         args: command.args.into_iter().map(text).collect::<Result<_, _>>()?,
@@ -147,8 +150,23 @@ async fn launch(context: &Context, binaries: &Binaries) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits until it answers (true), ends (an error) or the bound has passed (false).
+/// Waits until it answers (true), ends (an error) or the bound has passed (false). With parameters that it never ran
+/// with before, it must answer within [`TRIAL`]: it may not even fail, such as with more memory than there is.
 async fn watch(context: &Context, bound: Duration) -> anyhow::Result<bool> {
+    let state = context.parameters.get();
+    let trial = state.proved.is_some() && state.accepted != state.proved;
+    if !trial {
+        return answers(context, bound).await;
+    }
+    if answers(context, TRIAL).await? {
+        return Ok(true);
+    }
+    context.postmaster.kill_all().await?;
+    context.parameters.failed_to_start("no answer").await?;
+    bail!("PostgreSQL does not answer within {TRIAL:?} with its new parameters");
+}
+
+async fn answers(context: &Context, bound: Duration) -> anyhow::Result<bool> {
     let until = tokio::time::Instant::now() + bound;
     let mut state = context.postmaster.state();
     while tokio::time::Instant::now() < until {

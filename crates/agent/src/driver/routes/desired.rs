@@ -59,7 +59,8 @@ impl<'a> Leading<'a> {
         let RecordView::Known { record, .. } = &view.record else { return None };
         let Postgres::Primary(primary) = &view.postgres else { return None };
         let leader = record.leader.as_ref()?;
-        let here = leader.member() == view.member && leader.boot == view.boot && leader.pod_uid == view.pod_uid;
+        let here =
+            leader.member() == view.member && leader.boot == view.boot && leader.pod_uid == view.pod_uid;
         let routed = view.route == ha::Route::Here { epoch: record.epoch };
         (here && routed && primary.gate == Gate::Open).then_some(Self { record, primary })
     }
@@ -93,7 +94,9 @@ pub(super) fn readers(
         let _ = plan;
         let Some(peer) = view.peers.get(&MemberName(name.clone())) else { continue };
         let Some(pod) = pods.get(name).filter(|pod| pod.uid == peer.announcement.pod_uid) else { continue };
-        let Some(sender) = leading.primary.walsenders.get(&peer.announcement.member.incarnation) else { continue };
+        let Some(sender) = leading.primary.walsenders.get(&peer.announcement.member.incarnation) else {
+            continue;
+        };
         let Some(flushed) = sender.flushed else { continue };
         let lag = leading.primary.flushed.0.saturating_sub(flushed.0);
         let serves = peer.announcement.condition == Condition::Standby
