@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use ha::{Gate, Incarnation, Instant, Names, Postgres, View};
+use ha::{Condition, Gate, Incarnation, Instant, MemberName, Names, Postgres, View};
 use postgres::Session;
 use postgres::parameters::pending_restart;
 use postgres::reload::{ReloadError, reload};
@@ -70,7 +70,14 @@ pub(crate) fn due(context: &Context, view: &View, slots_at: Instant, now: Instan
     if role_known && state.given != Some((facts.run, newest, known.tls_generation)) {
         return Some(Due::Configure);
     }
-    let asked = wanted.restart.contains(&view.member.name.0) && !state.pending_restart.is_empty();
+    // One at a time: what the operator knows of the others lags behind what they say themselves.
+    let others_serve = wanted.members.keys().filter(|name| **name != view.member.name.0).all(|name| {
+        view.peers
+            .get(&MemberName(name.clone()))
+            .is_some_and(|peer| matches!(peer.announcement.condition, Condition::Standby | Condition::Leading))
+    });
+    let asked =
+        wanted.restart.contains(&view.member.name.0) && !state.pending_restart.is_empty() && others_serve;
     match &view.postgres {
         Postgres::Primary(primary) if primary.provisioned => {
             let passwords = known.superuser.zip(known.app);
