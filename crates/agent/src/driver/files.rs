@@ -180,7 +180,7 @@ impl Files {
             match serde_json::from_slice(&text) {
                 Ok(identity) => self.take_identity(identity, kind, channel, false).await,
                 Err(error) => {
-                    tracing::warn!(kind = kind.name(), %error, "a kept certificate is not readable")
+                    tracing::warn!(kind = kind.name(), %error, "a kept certificate is not readable");
                 }
             }
         }
