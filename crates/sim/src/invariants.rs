@@ -242,8 +242,13 @@ impl World {
         let record = &self.api.record;
         let needed = record.phase == Phase::Running
             && (record.names(&id) || record.electorates.iter().any(|e| e.members.contains(&id)));
-        if needed {
+        // A half-rewound copy is none; then the leader's must be whole.
+        let half = member.promise.rewinding;
+        let leads = record.names(&id);
+        if needed && (!half || leads) {
             self.violated(format!("S6: pg-{m} is wiped while the record rests on it"));
+        } else if let Some(leader) = self.leader().filter(|_| needed) {
+            self.must_hold_all(leader, "S6");
         }
     }
 

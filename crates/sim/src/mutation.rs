@@ -153,8 +153,8 @@ impl Mutation {
         },
         Self {
             name: "promote-without-names",
-            what: "a promotion before the names are set (I7)",
-            caught: true,
+            what: "a promotion before the names are set (I7): redundant to the gate, which waits for them",
+            caught: false,
             switch: |_, w| w.names_before_promotion = false,
         },
         Self {

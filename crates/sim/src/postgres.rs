@@ -344,6 +344,15 @@ impl World {
         let system = other.promise.system_identifier;
         if fails {
             self.say(|| format!("pg-{m} copy from pg-{p} fails"));
+            // A rewind that dies half-way costs a copy: only when there are others, else it fails before it touches
+            // anything. A cluster that has lost more copies than it may waits for a human.
+            let id = self.members.get(m).map(crate::member::Member::id);
+            let needed = self.api.record.electorates.iter().any(|electorate| {
+                electorate.members.is_empty() || id.as_ref().is_some_and(|id| electorate.members.contains(id))
+            });
+            if let Some(member) = self.members.get_mut(m).filter(|_| needed) {
+                member.promise.rewinding = false;
+            }
             return;
         }
         if matches!(action, Action::Rewind { .. }) {

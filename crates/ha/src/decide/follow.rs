@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::decision::{Action, Reason, StopMode};
 use crate::promise::Bootstrap;
+use crate::record::LeaderId;
 use crate::types::Position;
 use crate::view::{Postgres, Standby, Stopped, Upstream};
 
@@ -224,20 +225,24 @@ fn rewind(case: &mut Case<'_>) {
     }
 }
 
-/// A half-rewound directory is rebuilt only when another good copy exists beside the leader's, and when no electorate
-/// rests on this member (S6).
+/// A half-rewound directory is rebuilt only from a leader that serves, and only while a third member holds the
+/// leader's log too (S6). What an electorate rests on is safe meanwhile: this member reports nothing before its new
+/// copy is consistent, and the leader's log holds whatever it had ever acknowledged.
 fn reclone(case: &mut Case<'_>) {
     if !may_follow(case) {
         return;
     }
-    let record = case.record();
-    let needed = record
-        .electorates
-        .iter()
-        .any(|electorate| electorate.members.contains(case.me()) || electorate.leader == *case.me());
-    let copies = record.current_electorate().is_some_and(|electorate| !electorate.members.is_empty());
+    let leader = case.record().leader.as_ref().map(LeaderId::member);
+    let copies = leader.is_some() && case.fresh_peers().any(|said| said.streams_from == leader);
     let fresh = case.snapshot.confirmed_at.is_some_and(|at| case.now.since(at) <= Duration::from_secs(30));
-    if needed || !copies || !fresh || record.fence_xid.is_none() {
+    let leads_itself = case.record().electorates.iter().any(|electorate| electorate.leader == *case.me());
+    if leads_itself && case.record().fence_xid.is_none() {
+        case.waiting(
+            "the leader's epoch to be committed: an older electorate rests on this member's own term",
+        );
+        return;
+    }
+    if !copies || !fresh {
         case.waiting("another good copy besides the leader's before a half-rewound one is rebuilt");
         return;
     }

@@ -76,8 +76,10 @@ fn down(case: &mut Case<'_>, stopped: &Stopped) {
         case.waiting("a record that is not older than what was led before");
         return;
     }
-    case.out.released = case.excludes_older_lives();
     let leaving = view.terminating || record.handover.is_some();
+    // A clean stop that is no farewell is a restart, for parameters or by hand: nobody need elect, it takes a moment.
+    let restarting = !leaving && stopped.clean && stopped.end.is_some() && case.names_this_life();
+    case.out.released = case.excludes_older_lives() && !restarting;
     if leaving && stopped.clean && stopped.end.is_some() && case.excludes_older_lives() {
         if view.promise.sealed_below <= record.epoch {
             case.act(Action::Seal { below: record.epoch.next() });
@@ -107,7 +109,7 @@ fn down(case: &mut Case<'_>, stopped: &Stopped) {
         }
         return;
     }
-    let due = since.after(grace(case));
+    let due = if restarting { now } else { since.after(grace(case)) };
     if now >= due {
         raise(case);
     } else {
