@@ -114,6 +114,12 @@ pub(super) fn step(case: &mut Case<'_>, primary: &Primary) {
     }
     let wanted = wanted(case, primary, newest);
     if wanted != *newest {
+        if primary.names != names_for(newest) {
+            // An order of the names before is still on its way; changing back now would take the old names for
+            // the new ones and narrow to them just when that order takes effect.
+            case.waiting("the names of the last change to be in force");
+            return;
+        }
         let mut next = record.clone();
         if !case.memory.rules.joint_change {
             next.electorates.clear();

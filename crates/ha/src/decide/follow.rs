@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crate::announcement::Condition;
 use crate::decision::{Action, Reason, StopMode};
 use crate::promise::Bootstrap;
 use crate::record::LeaderId;
@@ -187,11 +188,22 @@ fn follow(case: &mut Case<'_>, standby: &Standby) {
     }
 }
 
+/// Before the epoch is committed only those rewind without whom it cannot be, and one after the other, so that a
+/// leader that dies meanwhile costs one copy.
+fn first_to_rewind(case: &Case<'_>) -> bool {
+    let needed = case.record().current_electorate().is_some_and(|newest| newest.members.contains(case.me()));
+    needed && case.fresh_peers().all(|said| said.condition != Condition::Cloning)
+}
+
 /// The leader's log may be rewound to: its epoch is committed and its control file shows the timeline (I12).
 fn rewind_source(case: &Case<'_>) -> Option<Upstream> {
     let upstream = serving(case)?;
     if !case.memory.rules.rewind_after_commit {
         return Some(upstream);
+    }
+    let uncommitted = case.record().fence_xid.is_none();
+    if uncommitted && !first_to_rewind(case) {
+        return None;
     }
     let ready = case.leader_peer().is_some_and(|peer| peer.announcement.rewind_source);
     ready.then_some(upstream)
