@@ -4,6 +4,7 @@
 //! included, until none is left; a session that is open on a hot standby could write at once after the promotion
 //! (P21). Must never report closed while a client is left. Proved by `tests/servers/gate.rs`.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -62,8 +63,8 @@ pub async fn close(
 
 /// Opens the gate. `settings.hba` must be open.
 ///
-/// A session that slipped in while the gate was closing is ended first: everything a client sees began after the
-/// quorum held the first record of this term.
+/// Nobody is ended: [`close`] left no client behind, and those who knock meanwhile are refused by the closed file until
+/// the reload. Waiting for a moment without any would never end while clients reconnect as fast as they can.
 pub async fn open(
     layout: &Layout,
     session: &Session,
@@ -73,10 +74,8 @@ pub async fn open(
     if settings.hba.access != Access::Open {
         return Err(GateError::Access);
     }
-    let deadline = Deadline::after(bound);
-    end_clients(layout, session, &settings.protocol.cluster_name, deadline).await?;
     settings.write_hba(layout).await?;
-    reload(layout, session, deadline.left()).await?;
+    reload(layout, session, bound).await?;
     Ok(())
 }
 
@@ -101,17 +100,25 @@ SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity
  WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
    AND NOT (usename IS NOT DISTINCT FROM 'postgres' AND application_name = 'matriarch' AND client_addr IS NULL)";
 
+/// Called after the reload: a backend goes by the hba lines that the postmaster had when it was forked, so only those
+/// half-way in at the first look can have been forked before. Later ones are refused; there may always be some.
 async fn end_clients(
     layout: &Layout,
     session: &Session,
     cluster_name: &str,
     deadline: Deadline,
 ) -> Result<(), GateError> {
+    let mut early: Option<BTreeSet<i32>> = None;
     let mut quiet = 0;
     loop {
         let rows = session.rows(WHAT, CLIENTS, &[]).await?;
-        let authenticating = end_authenticating(layout, session, cluster_name).await?;
-        let left = rows.len() + authenticating;
+        let authenticating = authenticating(layout, session, cluster_name).await?;
+        let early = early.get_or_insert_with(|| authenticating.clone());
+        early.retain(|pid| authenticating.contains(pid));
+        for pid in early.iter() {
+            signal(*pid, Signal::TERM).map_err(GateError::Processes)?;
+        }
+        let left = rows.len() + early.len();
         quiet = if left == 0 { quiet + 1 } else { 0 };
         // Twice: a session can pass from authenticating to admitted between the two looks.
         if quiet == 2 {
@@ -124,12 +131,12 @@ async fn end_clients(
     }
 }
 
-/// Ends clients that PostgreSQL has not admitted yet: their hba line may have been chosen while the gate was open.
-async fn end_authenticating(
+/// Clients that PostgreSQL has not admitted yet: their hba line may have been chosen while the gate was open.
+async fn authenticating(
     layout: &Layout,
     session: &Session,
     cluster_name: &str,
-) -> Result<usize, GateError> {
+) -> Result<BTreeSet<i32>, GateError> {
     let missing = || GateError::Processes(std::io::ErrorKind::NotFound.into());
     let postmaster = postmaster_pid(layout).ok_or_else(missing)?;
     let children = procfs::children(postmaster, cluster_name).map_err(GateError::Processes)?;
@@ -137,13 +144,7 @@ async fn end_authenticating(
     let rows = session
         .rows(WHAT, "SELECT pid FROM pg_stat_activity WHERE state IS DISTINCT FROM 'starting'", &[])
         .await?;
-    let listed: Vec<i32> = rows.iter().map(|row| column(WHAT, row, 0)).collect::<Result<_, _>>()?;
-    let mut ended = 0;
-    for child in children {
-        if child.may_be_authenticating() && !listed.contains(&child.pid) {
-            signal(child.pid, Signal::TERM).map_err(GateError::Processes)?;
-            ended += 1;
-        }
-    }
-    Ok(ended)
+    let listed: BTreeSet<i32> = rows.iter().map(|row| column(WHAT, row, 0)).collect::<Result<_, _>>()?;
+    let waiting = children.iter().filter(|child| child.may_be_authenticating()).map(|child| child.pid);
+    Ok(waiting.filter(|pid| !listed.contains(pid)).collect())
 }

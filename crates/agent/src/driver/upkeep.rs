@@ -72,9 +72,9 @@ pub(crate) fn due(context: &Context, view: &View, slots_at: Instant, now: Instan
     }
     // One at a time: what the operator knows of the others lags behind what they say themselves.
     let others_serve = wanted.members.keys().filter(|name| **name != view.member.name.0).all(|name| {
-        view.peers
-            .get(&MemberName(name.clone()))
-            .is_some_and(|peer| matches!(peer.announcement.condition, Condition::Standby | Condition::Leading))
+        view.peers.get(&MemberName(name.clone())).is_some_and(|peer| {
+            matches!(peer.announcement.condition, Condition::Standby | Condition::Leading)
+        })
     });
     let asked =
         wanted.restart.contains(&view.member.name.0) && !state.pending_restart.is_empty() && others_serve;

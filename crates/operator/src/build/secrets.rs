@@ -52,12 +52,12 @@ pub fn app(cluster: &ValidatedCluster, password: &str, authority: &str) -> Secre
     let (user, database) = (&init.owner, &init.database);
     let secret = percent(password);
     let uri = format!(
-        "postgresql://{user}:{secret}@{host}:{port}/{database}?sslmode=require&connect_timeout=5\
-         &keepalives=1&keepalives_idle=5&keepalives_interval=2&keepalives_count=3&tcp_user_timeout=10000"
+        "postgresql://{user}:{secret}@{host}:{port}/{database}?sslmode=require&connect_timeout=2\
+         &keepalives=1&keepalives_idle=2&keepalives_interval=1&keepalives_count=3&tcp_user_timeout=3000"
     );
     let jdbc_uri = format!(
         "jdbc:postgresql://{host}:{port}/{database}?user={user}&password={secret}&sslmode=require\
-         &connectTimeout=5&loginTimeout=10&socketTimeout=30&tcpKeepAlive=true"
+         &connectTimeout=2&loginTimeout=5&socketTimeout=30&tcpKeepAlive=true"
     );
     let data = [
         ("host", host),

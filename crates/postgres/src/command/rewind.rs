@@ -36,7 +36,7 @@ pub enum Rewound {
     NotRequired,
 }
 
-/// Why a rewind did not end well. The marker stays: the directory must not be started.
+/// Why a rewind did not end well. But for [`RewindError::Untouched`] the marker stays: the directory must not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum RewindError {
     /// The marker could not be made durable or removed.
@@ -45,10 +45,17 @@ pub enum RewindError {
     /// `standby.signal` could not be removed: the program refuses to recover a standby.
     #[error("cannot prepare the directory for a rewind")]
     Prepare(#[from] DurableError),
-    /// The program failed.
+    /// The program failed after it had begun to change the directory, or nobody can tell.
     #[error("cannot rewind")]
     Run(#[from] ProgramError),
+    /// The program failed before it changed anything; the marker is gone, the rewind may be tried again.
+    #[error("cannot begin to rewind")]
+    Untouched(#[source] ProgramError),
 }
+
+/// What the program says before it changes anything but by recovering an unclean directory; connections, checks and the
+/// search for the last common checkpoint come before.
+const TOUCHES: &str = "rewinding from last common checkpoint";
 
 /// The marker of a member.
 pub fn marker(layout: &Layout) -> DurableFile<Marker> {
@@ -80,18 +87,29 @@ pub async fn rewind(
     durable::off_thread(&signal.clone(), move || durable::remove(&signal)).await?;
 
     let mut found = Rewound::From { diverged: None };
-    Program::new(binaries.program("pg_rewind"))
+    let mut touched = false;
+    let ran = Program::new(binaries.program("pg_rewind"))
         .option("--target-pgdata", layout.data())
         .option("--source-server", upstream.conninfo(incarnation, Purpose::Rewind, Some(SUPERUSER)))
         .run(bound, |line| {
             tracing::debug!(line, "pg_rewind");
+            touched |= line.contains(TOUCHES);
             if let Some(result) = parse_line(line) {
                 found = result;
             }
         })
-        .await?;
-    durable::off_thread(&path, move || Ok(file.remove())).await??;
-    Ok(found)
+        .await;
+    match ran {
+        Err(failed @ ProgramError::Failed { .. }) if !touched => {
+            durable::off_thread(&path, move || Ok(file.remove())).await??;
+            Err(RewindError::Untouched(failed))
+        }
+        Err(failed) => Err(failed.into()),
+        Ok(_) => {
+            durable::off_thread(&path, move || Ok(file.remove())).await??;
+            Ok(found)
+        }
+    }
 }
 
 fn parse_line(line: &str) -> Option<Rewound> {
@@ -119,6 +137,21 @@ mod tests {
 
     #[tokio::test]
     async fn p22_a_failed_rewind_leaves_its_marker() {
+        let said = "echo 'pg_rewind: rewinding from last common checkpoint at 0/2000060 on timeline 1' >&2";
+        let (error, dirty) = failed(said).await;
+        assert!(matches!(error, RewindError::Run(_)), "{error:?}");
+        assert!(dirty);
+    }
+
+    #[tokio::test]
+    async fn a_rewind_that_never_reached_the_source_may_be_tried_again() {
+        let (error, dirty) = failed("echo 'pg_rewind: error: connection to server failed' >&2").await;
+        assert!(matches!(error, RewindError::Untouched(_)), "{error:?}");
+        assert!(!dirty);
+    }
+
+    /// A rewind by a program that says this and fails; whether the directory counts as dirty afterwards.
+    async fn failed(said: &str) -> (RewindError, bool) {
         let volume = tempfile::tempdir().unwrap();
         let layout = Layout::new(volume.path());
         layout.prepare().unwrap();
@@ -126,8 +159,8 @@ mod tests {
         let bin = tempfile::tempdir().unwrap();
         for name in crate::binaries::PROGRAMS {
             let script = match *name {
-                "postgres" => "#!/bin/sh\necho 'postgres (PostgreSQL) 17.1'\n",
-                _ => "#!/bin/sh\nexit 1\n",
+                "postgres" => "#!/bin/sh\necho 'postgres (PostgreSQL) 17.1'\n".to_owned(),
+                _ => format!("#!/bin/sh\n{said}\nexit 1\n"),
             };
             std::fs::write(bin.path().join(name), script).unwrap();
             let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
@@ -139,7 +172,7 @@ mod tests {
         let upstream =
             Upstream { address: "127.0.0.1".parse().unwrap(), server_name: "x".into(), port: 1, tls };
         let bound = Duration::from_secs(5);
-        assert!(rewind(&binaries, &layout, &upstream, Incarnation(1), bound).await.is_err());
-        assert!(is_dirty(&layout));
+        let error = rewind(&binaries, &layout, &upstream, Incarnation(1), bound).await.unwrap_err();
+        (error, is_dirty(&layout))
     }
 }

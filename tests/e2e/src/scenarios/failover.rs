@@ -40,7 +40,9 @@ pub(crate) async fn under_load(world: &World, cluster: &Cluster, fault: Fault) -
     let client = bystander(world, cluster, &before).await?;
     let since = now();
     fault.make(world, cluster, before.master()?).await?;
-    let logs = client.resumed(world, since).await?;
+    next_epoch(world, cluster, &before).await?;
+    client.resumed(world, now()).await?;
+    let logs = client.between(world, since, now()).await?;
     let (text, longest) = gaps(&logs);
     world.say(format!("gap: {text}"));
     tell(world, "longest gap", longest, fault.target(), HANG)?;
@@ -62,7 +64,9 @@ pub(crate) async fn container_three_times(world: &World) -> Result<()> {
         let master = seen.master()?;
         let since = now();
         Fault::Container.make(world, &cluster, master).await?;
-        let logs = client.resumed(world, since).await?;
+        next_epoch(world, &cluster, &seen).await?;
+        client.resumed(world, now()).await?;
+        let logs = client.between(world, since, now()).await?;
         let (text, longest) = gaps(&logs);
         world.say(format!("round {round}, {}: gap {text}", master.name));
         tell(world, "longest gap", longest, Fault::Container.target(), HANG)?;
@@ -92,7 +96,9 @@ pub(crate) async fn isolated(world: &World) -> Result<()> {
     let since = now();
     Fault::NodeNetwork.make(world, &cluster, &master).await?;
     let cut = now();
-    let logs = client.resumed(world, since).await?;
+    next_epoch(world, &cluster, &before).await?;
+    client.resumed(world, now()).await?;
+    let logs = client.between(world, since, now()).await?;
     let (text, longest) = gaps(&logs);
     world.say(format!("gap: {text}"));
     tell(world, "longest gap", longest, Fault::NodeNetwork.target(), HANG)?;
@@ -111,6 +117,20 @@ pub(crate) async fn isolated(world: &World) -> Result<()> {
     inside.finish(world, &cluster).await?;
     client.finish(world, &cluster).await?;
     Ok(())
+}
+
+/// Waits until a later epoch is committed than was seen before the fault: whatever is measured after this is about the
+/// time after the fault took effect, not about the last moments before it did.
+pub(crate) async fn next_epoch(world: &World, cluster: &Cluster, before: &Seen) -> Result<()> {
+    let old = before.record.as_ref().map_or(0, |record| record.epoch.0);
+    wait::until("a committed epoch after the fault", HANG, async || {
+        let seen = cluster.look(world).await?;
+        let later =
+            seen.record.as_ref().is_some_and(|record| record.epoch.0 > old && record.fence_xid.is_some());
+        wait::when(later, || seen.to_string())
+    })
+    .await
+    .map(drop)
 }
 
 /// A client on a node that will not be broken, and not beside the master.

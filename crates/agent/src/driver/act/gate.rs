@@ -38,6 +38,10 @@ pub(super) async fn open(context: &Context) -> anyhow::Result<()> {
     let settings = context.configuration(None, &facts.names, Access::Open)?;
     // From here on somebody may connect.
     context.tracked.set(|facts| facts.gate = Gate::Open);
-    postgres::gate::open(&context.layout, &session, &settings, BOUND).await?;
-    Ok(())
+    let opened = postgres::gate::open(&context.layout, &session, &settings, BOUND).await;
+    if opened.is_err() {
+        // Perhaps open, surely not known to be: the next decision orders it again.
+        context.tracked.set(|facts| facts.gate = Gate::Closed);
+    }
+    Ok(opened?)
 }

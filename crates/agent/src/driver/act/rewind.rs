@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use ha::Upstream;
-use postgres::command::rewind::Rewound;
+use postgres::command::rewind::{RewindError, Rewound};
 
 use super::still_leads;
 use crate::driver::context::Context;
@@ -33,7 +33,15 @@ pub(super) async fn rewind(context: &Context, from: &Upstream) -> anyhow::Result
     let incarnation = context.promise.get().incarnation;
     let upstream = context.upstream(from)?;
     let found =
-        postgres::command::rewind::rewind(&binaries, &context.layout, &upstream, incarnation, REWIND).await?;
+        match postgres::command::rewind::rewind(&binaries, &context.layout, &upstream, incarnation, REWIND)
+            .await
+        {
+            Err(error @ RewindError::Untouched(_)) => {
+                context.promise.update(|promise| promise.rewinding = false).await?;
+                return Err(error.into());
+            }
+            other => other?,
+        };
     match found {
         Rewound::From { diverged } => tracing::info!(?diverged, "rewound"),
         Rewound::NotRequired => tracing::info!("no rewind was needed"),
