@@ -247,13 +247,6 @@ fn reclone(case: &mut Case<'_>) {
     let leader = case.record().leader.as_ref().map(LeaderId::member);
     let copies = leader.is_some() && case.fresh_peers().any(|said| said.streams_from == leader);
     let fresh = case.snapshot.confirmed_at.is_some_and(|at| case.now.since(at) <= Duration::from_secs(30));
-    let leads_itself = case.record().electorates.iter().any(|electorate| electorate.leader == *case.me());
-    if leads_itself && case.record().fence_xid.is_none() {
-        case.waiting(
-            "the leader's epoch to be committed: an older electorate rests on this member's own term",
-        );
-        return;
-    }
     if !copies || !fresh {
         case.waiting("another good copy besides the leader's before a half-rewound one is rebuilt");
         return;
