@@ -5,6 +5,7 @@ mod control;
 mod failover;
 mod input;
 mod lifecycle;
+mod quiet;
 mod retain;
 mod rights;
 mod rollout;
@@ -41,6 +42,8 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         |world| basics::ready(world)),
     scenario!("members", "member host names; a deleted replica returns with its data, uncloned", rig: false,
         |world| basics::members(world)),
+    scenario!("at-rest", "a minute of rest: writes to the API, resident memory", rig: true,
+        |world| quiet::at_rest(world)),
     scenario!("postmaster-killed", "kill -9 of the master's postmaster", rig: false,
         |world| failover::fault(world, Fault::Postmaster)),
     scenario!("master-deleted", "the master's pod deleted gracefully", rig: false,
