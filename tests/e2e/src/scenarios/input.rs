@@ -43,7 +43,7 @@ fn at_creation() -> Vec<Case> {
             spec(json!({"services": {"write": {"name": "x"}, "read": {"name": "x"}}})),
             &["write.name and read.name"],
         ),
-        (spec(json!({"services": {"write": {"name": "pg-pods"}}})), &["services.write.name", "headless"]),
+        (spec(json!({"services": {"write": {"name": "bad-pods"}}})), &["services.write.name", "headless"]),
         (spec(json!({"bootstrap": {"init": {"owner": "postgres"}}})), &["bootstrap.init.owner", "reserved"]),
         (spec(json!({"bootstrap": {"init": {"database": "template0"}}})), &["bootstrap.init.database"]),
         (spec(json!({"image": "Not An Image"})), &["spec.image"]),
