@@ -301,8 +301,9 @@ impl World {
                 Response::Route { route: self.api.route }
             }
             Request::Retract { boot } => {
-                if self.api.route.is_some_and(|(_, known)| known == boot) {
-                    self.api.route = None;
+                // Emptied, never forgotten: the epoch goes on guarding it (S5).
+                if let Some((epoch, _)) = self.api.route.filter(|(_, known)| *known == boot) {
+                    self.api.route = Some((epoch, ha::Boot(0)));
                 }
                 Response::Route { route: self.api.route }
             }

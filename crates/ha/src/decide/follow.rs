@@ -188,15 +188,21 @@ fn follow(case: &mut Case<'_>, standby: &Standby) {
     }
 }
 
-/// Before the epoch is committed only those rewind without whom it cannot be, and one after the other, so that a
-/// leader that dies meanwhile costs one copy.
-fn first_to_rewind(case: &Case<'_>) -> bool {
+/// Before the epoch is committed those rewind without whom it cannot be, and one after the other, so that a leader
+/// that dies meanwhile costs one copy; when they do not come either, others that can be added after.
+fn first_to_rewind(case: &mut Case<'_>) -> bool {
     let needed = case.record().current_electorate().is_some_and(|newest| newest.members.contains(case.me()));
-    needed && case.fresh_peers().all(|said| said.condition != Condition::Cloning)
+    let since = case.memory.epoch_seen.map_or(case.now, |(_, at)| at);
+    let due = since.after(case.view.settings.shrink_after * 3);
+    if !needed && case.now < due {
+        case.wake(due);
+        return false;
+    }
+    (needed || case.electable()) && case.fresh_peers().all(|said| said.condition != Condition::Cloning)
 }
 
 /// The leader's log may be rewound to: its epoch is committed and its control file shows the timeline (I12).
-fn rewind_source(case: &Case<'_>) -> Option<Upstream> {
+fn rewind_source(case: &mut Case<'_>) -> Option<Upstream> {
     let upstream = serving(case)?;
     if !case.memory.rules.rewind_after_commit {
         return Some(upstream);
