@@ -12,10 +12,13 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::cluster::FORM;
-use crate::world::World;
+use crate::wait;
+use crate::world::{World, show};
 
 /// The users of the operator's namespace, as the chart is installed on the rig.
 const OPERATORS: &str = "system:serviceaccount:matriarch:";
+/// Without a write for so long, a cluster has settled.
+const SETTLED: Duration = Duration::from_secs(5);
 /// How long it is watched.
 const MINUTE: Duration = Duration::from_secs(60);
 /// One lease renewal in 10 s and cluster, and one for chance.
@@ -29,14 +32,23 @@ const OPERATOR: u64 = 60 << 10;
 pub(crate) async fn at_rest(world: &World) -> Result<()> {
     let cluster = world.shared().await?;
     cluster.whole(world, 3, FORM).await?;
+    let members = format!("system:serviceaccount:{}:", cluster.namespace);
+    let users = [members.as_str(), OPERATORS];
+    // Forming has an end; what is measured is the time after it.
+    wait::until("five seconds without a write but renewals", FORM, async || {
+        let now = Timestamp::now();
+        let mut writes = writes(&audit_log()?, now.checked_sub(SETTLED)?, now, &users)?;
+        writes.retain(|what, _| !what.contains(" leases/"));
+        wait::when(writes.is_empty(), || show(&writes))
+    })
+    .await?;
     let from = Timestamp::now();
     // The minute itself is what is measured, so this is no wait for anything.
     tokio::time::sleep(MINUTE).await;
     let to = Timestamp::now();
     cluster.whole(world, 3, FORM).await?;
 
-    let members = format!("system:serviceaccount:{}:", cluster.namespace);
-    let writes = writes(&audit_log()?, from, to, &[&members, OPERATORS])?;
+    let writes = writes(&audit_log()?, from, to, &users)?;
     for (what, count) in &writes {
         world.say(format!("in a minute: {count} × {what}"));
     }
