@@ -18,6 +18,9 @@ mod lead;
 mod lead_on;
 mod suspect;
 
+#[cfg(test)]
+mod tests;
+
 use crate::decision::{Action, Decision, Reason, StopMode};
 use crate::memory::{Memory, Reported};
 use crate::record::{Phase, Record};

@@ -4,6 +4,7 @@ use ha::{Boot, Epoch, Record, Swap};
 
 /// What an agent asks.
 #[derive(Debug, Clone)]
+#[allow(missing_docs, reason = "the fields are the record's own words")]
 pub enum Request {
     /// A fresh read of record and route.
     Get,
@@ -17,6 +18,7 @@ pub enum Request {
 
 /// What it answers.
 #[derive(Debug, Clone)]
+#[allow(missing_docs, reason = "the fields are the record's own words")]
 pub enum Response {
     /// The present state.
     State { record: Record, version: u64, route: Option<(Epoch, Boot)> },

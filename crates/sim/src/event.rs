@@ -12,6 +12,10 @@ use crate::wal::Rec;
 
 /// Something that happens at an instant. Lives (`agent`, `pg`, `pod`) make events of the dead fall flat.
 #[derive(Debug, Clone)]
+#[allow(
+    missing_docs,
+    reason = "m is a member's index, agent, pg and pod are lives; the rest says what it is"
+)]
 pub enum Event {
     /// An agent looks at the world.
     Tick { m: usize, agent: u64 },

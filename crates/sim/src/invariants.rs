@@ -7,7 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ha::{
-    Boot, Epoch, Gate, Incarnation, MemberId, Names, Phase, Position, Purpose, Swap, Timeline, Upstream,
+    Boot, DurabilityMode, Epoch, Gate, Incarnation, MemberId, Names, Phase, Position, Purpose, Swap,
+    Timeline, Upstream,
 };
 
 use crate::dice::SECOND;
@@ -112,6 +113,9 @@ impl World {
 
     /// Whether this member's log has everything that is relied on.
     fn must_hold_all(&mut self, m: usize, rule: &str) {
+        if self.settings.mode == DurabilityMode::Async {
+            return;
+        }
         let missing = {
             let Some(data) = self.members.get(m).and_then(|member| member.data.as_ref()) else { return };
             let ids = data.wal.records.iter().map(|rec| rec.id);
@@ -126,6 +130,9 @@ impl World {
 
     /// Everything up to this end of this member's log is relied on from now on.
     fn rely_on(&mut self, m: usize, end: usize, rule: &str) {
+        if self.settings.mode == DurabilityMode::Async {
+            return;
+        }
         let mut contradiction = None;
         {
             let Some(data) = self.members.get(m).and_then(|member| member.data.as_ref()) else { return };
@@ -315,6 +322,9 @@ impl World {
 
     /// I4 and I5, from the volumes themselves.
     fn won_rightly(&mut self, m: usize, old: &ha::Record, new: &ha::Record) {
+        if old.lease_millis.is_some() {
+            return;
+        }
         let Some(member) = self.members.get(m) else { return };
         let Some(end) = member.data.as_ref().map(|data| data.wal.position()) else { return };
         let sealed = |limit: Option<Position>| -> BTreeSet<MemberId> {

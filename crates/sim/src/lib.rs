@@ -22,4 +22,4 @@ pub mod wal;
 pub mod world;
 
 pub use mutation::Mutation;
-pub use run::{Outcome, run};
+pub use run::{Kind, Outcome, run};

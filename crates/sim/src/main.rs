@@ -5,7 +5,7 @@ use std::time::Instant;
 use clap::Parser;
 use ha::Rules;
 use sim::mutation::WorldRules;
-use sim::{Mutation, run};
+use sim::{Kind, Mutation, run};
 
 /// Seeded simulator of the protocol.
 #[derive(Debug, Parser)]
@@ -26,6 +26,12 @@ struct Arguments {
     /// Switch each rule off in turn and say what catches it.
     #[arg(long)]
     mutations: bool,
+    /// Nothing breaks (L2, L3).
+    #[arg(long)]
+    calm: bool,
+    /// Asynchronous mode: one master at a time and recovery are judged, not losses.
+    #[arg(long)]
+    asynchronous: bool,
     /// Go on after the first failing seed.
     #[arg(long)]
     keep_going: bool,
@@ -36,6 +42,7 @@ fn main() -> anyhow::Result<()> {
     if arguments.mutations {
         return mutations(&arguments);
     }
+    let kind = Kind { faults: !arguments.calm, asynchronous: arguments.asynchronous };
     let (rules, world_rules) = match &arguments.mutation {
         None => (Rules::default(), WorldRules::default()),
         Some(name) => Mutation::named(name)
@@ -46,7 +53,7 @@ fn main() -> anyhow::Result<()> {
             .rules(),
     };
     if let Some(seed) = arguments.seed {
-        let outcome = run(seed, rules, world_rules, true);
+        let outcome = run(seed, rules, world_rules, kind, true);
         println!("{outcome:#?}");
         anyhow::ensure!(outcome.violation.is_none(), "seed {seed} fails");
         return Ok(());
@@ -54,7 +61,7 @@ fn main() -> anyhow::Result<()> {
     let began = Instant::now();
     let (mut simulated, mut events, mut acknowledged, mut elections, mut failed) = (0, 0, 0, 0, 0_u64);
     for seed in arguments.from..arguments.from.saturating_add(arguments.seeds) {
-        let outcome = run(seed, rules, world_rules, false);
+        let outcome = run(seed, rules, world_rules, kind, false);
         simulated += outcome.simulated;
         events += outcome.events;
         acknowledged += outcome.acknowledged;
@@ -81,7 +88,7 @@ fn mutations(arguments: &Arguments) -> anyhow::Result<()> {
     for mutation in Mutation::ALL {
         let (rules, world_rules) = mutation.rules();
         let caught = (arguments.from..arguments.from.saturating_add(arguments.seeds)).find_map(|seed| {
-            run(seed, rules, world_rules, false).violation.map(|violation| (seed, violation))
+            run(seed, rules, world_rules, Kind::default(), false).violation.map(|violation| (seed, violation))
         });
         match caught {
             Some((seed, violation)) => println!(

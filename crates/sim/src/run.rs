@@ -1,6 +1,6 @@
 //! One seed from the beginning to the verdict.
 
-use ha::{Gate, Rules};
+use ha::{DurabilityMode, Gate, Rules};
 
 use crate::dice::SECOND;
 use crate::event::Event;
@@ -27,13 +27,39 @@ pub struct Outcome {
     pub elections: u64,
     /// Epochs in all.
     pub epochs: u64,
+    /// Writes of the record in the last half minute.
+    pub late_writes: u64,
+}
+
+/// What kind of world a seed makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kind {
+    /// Things break.
+    pub faults: bool,
+    /// Asynchronous mode: losses within its promise are no violation.
+    pub asynchronous: bool,
+}
+
+impl Default for Kind {
+    fn default() -> Self {
+        Self { faults: true, asynchronous: false }
+    }
 }
 
 /// Runs one seed.
-pub fn run(seed: u64, rules: Rules, world_rules: WorldRules, trace: bool) -> Outcome {
+pub fn run(seed: u64, rules: Rules, world_rules: WorldRules, kind: Kind, trace: bool) -> Outcome {
     let mut world = World::new(seed, rules, world_rules, trace);
+    world.calm = !kind.faults;
+    if kind.asynchronous {
+        world.settings.mode = DurabilityMode::Async;
+    }
+    let mut version = None;
     world.queue.push(FAULTS, Event::Calm);
-    while world.violation.is_none() && world.now < FAULTS + RECOVERY && world.step() {}
+    while world.violation.is_none() && world.now < FAULTS + RECOVERY && world.step() {
+        if version.is_none() && world.now > FAULTS + RECOVERY / 2 {
+            version = Some(world.api.version);
+        }
+    }
     if world.violation.is_none() {
         whole(&mut world);
     }
@@ -44,6 +70,7 @@ pub fn run(seed: u64, rules: Rules, world_rules: WorldRules, trace: bool) -> Out
         acknowledged: world.truth.acknowledged,
         elections: world.truth.elections,
         epochs: world.truth.epochs,
+        late_writes: version.map_or(0, |version| world.api.version - version),
     }
 }
 
@@ -81,6 +108,9 @@ fn whole(world: &mut World) {
             world.violated(format!("L1: pg-{m} does not follow pg-{leader}: {state:?}"));
             return;
         }
+    }
+    if world.settings.mode == DurabilityMode::Async {
+        return;
     }
     let settled = world.api.record.electorates.len() == 1 && world.api.record.fence_xid.is_some();
     let given_up = world.members.iter().filter(|member| member.promise.rewinding).count();
