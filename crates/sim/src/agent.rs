@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use ha::{
-    Action, Announcement, Bootstrap, Decision, Epoch, Gate, Lsn, MemberName, Memory, Names, Peer, Postgres,
-    Primary, Purpose, RecordView, Route, Standby, Stopped, Timeline, Version, View, Walsender,
+    Announcement, Bootstrap, Decision, Lsn, MemberName, Memory, Names, Peer, Postgres, Primary, Purpose,
+    RecordView, Route, Standby, Stopped, Timeline, Version, View, Walsender,
 };
 
 use crate::api_server::{Request, Response};
 use crate::dice::{MS, SECOND};
 use crate::event::Event;
-use crate::member::{Agent, Known, Member, Pending, State};
+use crate::member::{Agent, Known, Member, State};
 use crate::world::World;
 
 const HEARTBEAT: u64 = 200 * MS;
@@ -207,11 +207,11 @@ impl World {
 
     pub(crate) fn refused(&mut self, m: usize, life: u64, name: &MemberName) {
         let Some(agent) = self.members.get_mut(m).and_then(|member| member.agent_mut(life)) else { return };
-        if let Some(peer) = agent.peers.get_mut(name) {
-            if !peer.refused {
-                peer.refused = true;
-                self.nudge(m);
-            }
+        if let Some(peer) = agent.peers.get_mut(name)
+            && !peer.refused
+        {
+            peer.refused = true;
+            self.nudge(m);
         }
     }
 
@@ -250,7 +250,7 @@ impl World {
         }
     }
 
-    fn ask(&mut self, m: usize, life: u64, request: Request) -> u64 {
+    pub(crate) fn ask(&mut self, m: usize, life: u64, request: Request) -> u64 {
         let id = self.id();
         let delay = self.dice.millis(1, 25);
         let sent = self.now;
@@ -367,13 +367,10 @@ impl World {
                 agent.route = Some(route);
                 // Outcome unknown until read again: our very content there is our success.
                 let resolved = agent.pending.as_ref().is_some_and(|pending| pending.id == 0);
-                if resolved {
-                    if let Some(pending) = agent.pending.take() {
-                        let ours =
-                            *pending.swap.record == record && pending.swap.expect.0 != version.to_string();
-                        if ours {
-                            self.won(m, life, pending.swap, version);
-                        }
+                if resolved && let Some(pending) = agent.pending.take() {
+                    let ours = *pending.swap.record == record && pending.swap.expect.0 != version.to_string();
+                    if ours {
+                        self.won(m, life, pending.swap, version);
                     }
                 }
                 self.learn(m, life, record, version, sent);
@@ -420,260 +417,5 @@ impl World {
             agent.asked = 0;
             self.nudge(m);
         }
-    }
-
-    /// Begins an action, unless it is under way already.
-    fn order(&mut self, m: usize, life: u64, action: Action) {
-        let (quick, slow) = (self.dice.millis(1, 40), self.dice.millis(300, 2500));
-        let Some(member) = self.members.get_mut(m) else { return };
-        let record =
-            member.pod.as_ref().and_then(|pod| Some(pod.agent.as_ref()?.known.as_ref()?.record.clone()));
-        let boot = member.pod.as_ref().map(|pod| pod.boot);
-        let current = |epoch: Epoch| {
-            record.as_ref().is_some_and(|record| {
-                record.epoch == epoch && record.leader.as_ref().map(|leader| leader.boot) == boot
-            })
-        };
-        let down = member.pod.as_ref().is_some_and(|pod| matches!(pod.state, State::Down));
-        let Some(agent) = member.agent_mut(life) else { return };
-        let key: &'static str = match &action {
-            Action::Seal { .. } => "seal",
-            Action::SetNames { .. } => "names",
-            Action::Prepare { .. } => "prepare",
-            Action::Provision => "provision",
-            Action::OpenGate => "open",
-            Action::Publish { .. } => "publish",
-            Action::Retract => "retract",
-            Action::Follow { .. } => "follow",
-            _ => "",
-        };
-        if agent.busy.is_some() || (!key.is_empty() && agent.doing.contains(key)) {
-            return;
-        }
-        match action {
-            Action::Swap(swap) => {
-                if agent.pending.is_some() {
-                    return;
-                }
-                let request = Request::Swap(swap.clone());
-                let id = self.ask(m, life, request);
-                if let Some(agent) = self.members.get_mut(m).and_then(|member| member.agent_mut(life)) {
-                    agent.pending = Some(Pending { id, swap });
-                }
-                return;
-            }
-            Action::Publish { epoch } => {
-                agent.doing.insert(key);
-                let boot = boot.unwrap_or(ha::Boot(0));
-                self.ask(m, life, Request::Publish { epoch, boot });
-                return;
-            }
-            Action::Retract => {
-                let boot = boot.unwrap_or(ha::Boot(0));
-                self.ask(m, life, Request::Retract { boot });
-                return;
-            }
-            _ => {}
-        }
-        self.say(|| format!("pg-{m} does {action:?}"));
-        let Some(member) = self.members.get_mut(m) else { return };
-        match action {
-            Action::Initialise => {
-                member.promise.bootstrap = Bootstrap::Unrecorded;
-                member.promise.system_identifier = Some(quick);
-                self.begin(m, life, "initdb", slow, Action::Initialise);
-            }
-            Action::Clone { .. } => self.begin(m, life, "clone", slow, action),
-            Action::Rewind { .. } if down => {
-                member.promise.rewinding = true;
-                self.begin(m, life, "rewind", slow, action);
-            }
-            Action::Reclone { .. } if down => {
-                self.truth_wiped(m);
-                if let Some(member) = self.members.get_mut(m) {
-                    member.data = None;
-                    member.promise.bootstrap = Bootstrap::Empty;
-                    member.promise.rewinding = false;
-                }
-                self.begin(m, life, "clone", slow, action);
-            }
-            Action::WipeUnrecorded => {
-                if member.promise.bootstrap == Bootstrap::Unrecorded && down {
-                    self.truth_wiped(m);
-                    if let Some(member) = self.members.get_mut(m) {
-                        member.data = None;
-                        member.promise.bootstrap = Bootstrap::Empty;
-                        member.promise.system_identifier = None;
-                    }
-                }
-            }
-            Action::StartStandby if down => self.start_postgres(m, None),
-            Action::StartPrimary { fence, names } if down && current(fence.epoch()) => {
-                member.promise.last_epoch = fence.epoch();
-                member.promise.last_timeline = fence.timeline();
-                member.promise.last_record = record;
-                member.promise.bootstrap = Bootstrap::Member;
-                self.start_postgres(m, Some(names));
-            }
-            Action::Promote { fence, timeline, names } if current(fence.epoch()) => {
-                member.promise.last_epoch = fence.epoch();
-                member.promise.last_timeline = timeline;
-                member.promise.last_record = record;
-                if let Some(agent) = member.agent_mut(life) {
-                    agent.busy = Some("promotion");
-                }
-                self.promote(m, timeline.0, names);
-            }
-            Action::Stop { mode: ha::StopMode::Immediate } => {
-                self.kill_postgres(m);
-            }
-            Action::Stop { mode: ha::StopMode::Fast } if !down => {
-                if let Some(agent) = member.agent_mut(life) {
-                    agent.busy = Some("stop");
-                }
-                self.stop_fast(m);
-            }
-            Action::Seal { .. }
-            | Action::SetNames { .. }
-            | Action::Prepare { .. }
-            | Action::Provision
-            | Action::OpenGate
-            | Action::CloseGate
-            | Action::Follow { .. } => {
-                if let Some(agent) = member.agent_mut(life) {
-                    agent.doing.insert(key);
-                }
-                self.later(quick, Event::Done { m, agent: life, action: Box::new(action) });
-            }
-            _ => {}
-        }
-    }
-
-    fn begin(&mut self, m: usize, life: u64, what: &'static str, delay: u64, action: Action) {
-        if let Some(agent) = self.members.get_mut(m).and_then(|member| member.agent_mut(life)) {
-            agent.busy = Some(what);
-        }
-        self.later(delay, Event::Done { m, agent: life, action: Box::new(action) });
-    }
-
-    pub(crate) fn done(&mut self, m: usize, life: u64, action: Action) {
-        let (record, disk) = (self.id(), self.dice.millis(1, 20));
-        let Some(member) = self.members.get_mut(m) else { return };
-        let known =
-            member.pod.as_ref().and_then(|pod| Some(pod.agent.as_ref()?.known.as_ref()?.record.clone()));
-        let boot = member.pod.as_ref().map(|pod| pod.boot);
-        let Some(agent) = member.agent_mut(life) else { return };
-        match &action {
-            Action::Initialise => {
-                agent.busy = None;
-                let mut data = crate::member::Data { control: 1, clean: true, ..Default::default() };
-                data.wal.records.push(crate::wal::Rec { id: record, timeline: 1 });
-                data.wal.flushed = 1;
-                member.data = Some(data);
-            }
-            Action::Clone { .. } | Action::Rewind { .. } | Action::Reclone { .. } => {
-                agent.busy = None;
-                self.copy_done(m, &action);
-            }
-            Action::Seal { below } => {
-                let standby = member.standby_mut().map(|standby| {
-                    standby.upstream = None;
-                    standby.upstreams += 1;
-                    standby.end = None;
-                    standby.conn
-                });
-                if let (Some(Some(conn)), true) = (standby, self.world_rules.seal_stops_stream) {
-                    self.close(conn);
-                }
-                self.later(disk, Event::SealPromise { m, agent: life, below: below.0 });
-                return;
-            }
-            Action::SetNames { names } => {
-                agent.doing.remove("names");
-                if member.primary().is_some() {
-                    self.set_names(m, names.clone());
-                }
-            }
-            Action::Prepare { members } => {
-                agent.doing.remove("prepare");
-                if let Some(primary) = member.primary_mut() {
-                    primary.prepared.extend(members.iter().map(|member| member.incarnation));
-                }
-            }
-            Action::Provision => {
-                agent.doing.remove("provision");
-                if member.primary().is_some() {
-                    if let Some(data) = &mut member.data {
-                        data.provisioned = true;
-                    }
-                }
-            }
-            Action::OpenGate => {
-                agent.doing.remove("open");
-                let allowed = known
-                    .as_ref()
-                    .is_some_and(|record| record.leader.as_ref().map(|leader| leader.boot) == boot);
-                if allowed {
-                    if let Some(primary) = member.primary_mut() {
-                        primary.gate = Gate::Open;
-                        self.say(|| format!("pg-{m} opens its gate"));
-                        self.truth_opened(m);
-                    }
-                }
-            }
-            Action::CloseGate => {
-                if let Some(primary) = member.primary_mut() {
-                    primary.gate = Gate::Closed;
-                }
-            }
-            Action::Follow { upstream } => {
-                agent.doing.remove("follow");
-                if member.promise.sealed_below <= upstream.epoch
-                    && member.promise.last_epoch <= upstream.epoch
-                    && member.standby().is_some_and(|standby| standby.promoting.is_none())
-                {
-                    member.promise.last_epoch = upstream.epoch;
-                    member.promise.last_record = known;
-                    let Some(pg) = member.pg_life() else { return };
-                    let mut close = None;
-                    if let Some(standby) = member.standby_mut() {
-                        let same = standby
-                            .upstream
-                            .as_ref()
-                            .is_some_and(|old| old.member == upstream.member && old.boot == upstream.boot);
-                        close = standby.conn.filter(|_| !same);
-                        standby.upstream = Some(upstream.clone());
-                        standby.upstreams += 1;
-                        standby.end = None;
-                    }
-                    if let Some(conn) = close {
-                        self.close(conn);
-                    }
-                    self.later(5 * MS, Event::Connect { m, pg });
-                }
-            }
-            _ => {}
-        }
-        self.nudge(m);
-    }
-
-    pub(crate) fn seal_promise(&mut self, m: usize, life: u64, below: u64) {
-        let Some(member) = self.members.get_mut(m) else { return };
-        let Some(agent) = member.agent_mut(life) else { return };
-        agent.doing.remove("seal");
-        member.promise.sealed_below = member.promise.sealed_below.max(Epoch(below));
-        let connected = member.standby().is_some_and(|standby| standby.upstream.is_some());
-        if connected {
-            // Followed again in between: the next order detaches it again.
-            self.nudge(m);
-            return;
-        }
-        if self.world_rules.measure_end {
-            self.measure(m);
-        } else if let (Some(pg), Some(standby)) = (member.pg_life(), member.standby()) {
-            let upstreams = standby.upstreams;
-            self.measured(m, pg, upstreams);
-        }
-        self.nudge(m);
     }
 }

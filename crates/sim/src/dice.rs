@@ -43,3 +43,9 @@ impl Dice {
         usize::try_from(self.between(0, (len as u64).saturating_sub(1))).unwrap_or(0)
     }
 }
+
+/// Nanoseconds as seconds, for people.
+#[allow(clippy::cast_precision_loss, reason = "only shown")]
+pub fn seconds(nanos: u64) -> f64 {
+    nanos as f64 / 1e9
+}

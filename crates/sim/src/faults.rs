@@ -2,12 +2,12 @@
 
 use ha::{Handover, Incarnation, Promise};
 
-use crate::dice::{MS, SECOND};
+use crate::dice::{MS, SECOND, seconds};
 use crate::event::Event;
 use crate::world::World;
 
 /// A fault that ends.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub enum Heal {
     /// The network.
     Network,
@@ -98,7 +98,7 @@ impl World {
     fn freeze(&mut self, m: usize) {
         let until = self.now + self.dice.millis(300, 12_000);
         let what = self.dice.between(0, 3);
-        self.say(|| format!("FAULT pg-{m}: frozen ({what}) until {:.3}", until as f64 / 1e9));
+        self.say(|| format!("FAULT pg-{m}: frozen ({what}) until {:.3}", seconds(until)));
         let Some(member) = self.members.get_mut(m) else { return };
         if what != 1 {
             member.agent_frozen = until;
@@ -120,16 +120,17 @@ impl World {
         for from in 0..n {
             for to in 0..n {
                 let (a, b) = (inside.get(from) == Some(&true), inside.get(to) == Some(&true));
-                if (a && !b) || (b && !a && !one_way) {
-                    if let Some(up) = self.net.up.get_mut(from).and_then(|row| row.get_mut(to)) {
-                        *up = false;
-                    }
-                }
-            }
-            if api_too && inside.get(from) == Some(&true) {
-                if let Some(up) = self.net.api.get_mut(from) {
+                if ((a && !b) || (b && !a && !one_way))
+                    && let Some(up) = self.net.up.get_mut(from).and_then(|row| row.get_mut(to))
+                {
                     *up = false;
                 }
+            }
+            if api_too
+                && inside.get(from) == Some(&true)
+                && let Some(up) = self.net.api.get_mut(from)
+            {
+                *up = false;
             }
         }
         let until = self.dice.millis(500, 15_000);

@@ -6,6 +6,7 @@
 //! lost after they took effect, frozen processes come back where they stopped.
 //! The proof that it can find anything is `matriarch-sim --mutations`.
 
+pub mod act;
 pub mod agent;
 pub mod api_server;
 pub mod dice;

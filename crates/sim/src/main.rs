@@ -9,6 +9,7 @@ use sim::{Kind, Mutation, run};
 
 /// Seeded simulator of the protocol.
 #[derive(Debug, Parser)]
+#[allow(clippy::struct_excessive_bools, reason = "switches of a command line")]
 #[command(name = "matriarch-sim")]
 struct Arguments {
     /// How many seeds to run.
@@ -74,7 +75,7 @@ fn main() -> anyhow::Result<()> {
             }
         }
     }
-    let (hours, minutes) = (simulated as f64 / 3.6e12, began.elapsed().as_secs_f64() / 60.0);
+    let (hours, minutes) = (sim::dice::seconds(simulated) / 3600.0, began.elapsed().as_secs_f64() / 60.0);
     println!(
         "{hours:.2} cluster-hours, {events} events, {acknowledged} commits, {elections} elections, {failed} failing seeds; {:.1} cluster-hours per core-minute",
         hours / minutes
@@ -90,19 +91,18 @@ fn mutations(arguments: &Arguments) -> anyhow::Result<()> {
         let caught = (arguments.from..arguments.from.saturating_add(arguments.seeds)).find_map(|seed| {
             run(seed, rules, world_rules, Kind::default(), false).violation.map(|violation| (seed, violation))
         });
-        match caught {
-            Some((seed, violation)) => println!(
+        if let Some((seed, violation)) = caught {
+            println!(
                 "{:<24} seeds {:>5}  {}  [{}]",
                 mutation.name,
                 seed - arguments.from + 1,
                 violation,
                 mutation.what
-            ),
-            None => {
-                println!("{:<24} not caught  [{}]", mutation.name, mutation.what);
-                if mutation.caught {
-                    missed.push(mutation.name);
-                }
+            );
+        } else {
+            println!("{:<24} not caught  [{}]", mutation.name, mutation.what);
+            if mutation.caught {
+                missed.push(mutation.name);
             }
         }
     }

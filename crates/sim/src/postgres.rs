@@ -118,10 +118,12 @@ impl World {
         let Some(data) = &mut member.data else { return };
         let (end, consistent) = (data.wal.position(), data.wal.end() >= data.consistent_at);
         data.wal.flushed = data.wal.end();
-        if let Some(standby) = member.standby_mut() {
-            if standby.upstreams == upstreams && standby.upstream.is_none() && consistent {
-                standby.end = Some(end);
-            }
+        if let Some(standby) = member.standby_mut()
+            && standby.upstreams == upstreams
+            && standby.upstream.is_none()
+            && consistent
+        {
+            standby.end = Some(end);
         }
         self.nudge(m);
     }
@@ -144,10 +146,10 @@ impl World {
         let Some((timeline, names)) = member.standby().and_then(|standby| standby.promoting.clone()) else {
             return;
         };
-        if let Some(agent) = member.pod.as_mut().and_then(|pod| pod.agent.as_mut()) {
-            if agent.busy == Some("promotion") {
-                agent.busy = None;
-            }
+        if let Some(agent) = member.pod.as_mut().and_then(|pod| pod.agent.as_mut())
+            && agent.busy == Some("promotion")
+        {
+            agent.busy = None;
         }
         let id = member.id();
         let names = if self.world_rules.names_before_promotion { names } else { Names::Alone };
@@ -189,10 +191,10 @@ impl World {
             return;
         };
         let Some(primary) = member.primary_mut() else { return };
-        if primary.changes == change {
-            if let Some(names) = primary.next_names.take() {
-                primary.names = names;
-            }
+        if primary.changes == change
+            && let Some(names) = primary.next_names.take()
+        {
+            primary.names = names;
         }
         self.release(m);
         self.nudge(m);
@@ -359,37 +361,34 @@ impl World {
             self.truth_rewound(m);
         }
         let Some(member) = self.members.get_mut(m) else { return };
-        match action {
-            Action::Rewind { .. } => {
-                let Some(data) = &mut member.data else { return };
-                if data.control != source.control {
-                    let common = data.wal.common(&source.wal);
-                    data.wal.records.truncate(common);
-                    data.wal.records.extend(
-                        source
-                            .wal
-                            .records
-                            .iter()
-                            .skip(common)
-                            .take(source.wal.flushed - common.min(source.wal.flushed)),
-                    );
-                    data.wal.flushed = data.wal.end();
-                    data.consistent_at = source.wal.flushed;
-                    data.control = source.control;
-                }
-                member.promise.rewinding = false;
+        if let Action::Rewind { .. } = action {
+            let Some(data) = &mut member.data else { return };
+            if data.control != source.control {
+                let common = data.wal.common(&source.wal);
+                data.wal.records.truncate(common);
+                data.wal.records.extend(
+                    source
+                        .wal
+                        .records
+                        .iter()
+                        .skip(common)
+                        .take(source.wal.flushed - common.min(source.wal.flushed)),
+                );
+                data.wal.flushed = data.wal.end();
+                data.consistent_at = source.wal.flushed;
+                data.control = source.control;
             }
-            _ => {
-                let mut data = source;
-                data.wal.records.truncate(data.wal.flushed);
-                data.consistent_at = data.wal.end();
-                data.clean = false;
-                data.was_standby = true;
-                member.data = Some(data);
-                member.promise.system_identifier = system;
-                member.promise.bootstrap = ha::Bootstrap::Member;
-                member.promise.rewinding = false;
-            }
+            member.promise.rewinding = false;
+        } else {
+            let mut data = source;
+            data.wal.records.truncate(data.wal.flushed);
+            data.consistent_at = data.wal.end();
+            data.clean = false;
+            data.was_standby = true;
+            member.data = Some(data);
+            member.promise.system_identifier = system;
+            member.promise.bootstrap = ha::Bootstrap::Member;
+            member.promise.rewinding = false;
         }
         let end = member.data.as_ref().map_or(0, |data| data.wal.end());
         self.say(|| format!("pg-{m} now holds pg-{p}'s log up to {end}"));

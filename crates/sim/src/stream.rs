@@ -102,7 +102,7 @@ impl World {
 
     /// Sends what is flushed and not sent yet.
     pub fn pump(&mut self, p: usize) {
-        let Some(pg) = self.members.get(p).and_then(|member| member.pg_life()) else { return };
+        let Some(pg) = self.members.get(p).and_then(super::member::Member::pg_life) else { return };
         let ids: Vec<u64> = self
             .conns
             .iter()
@@ -223,17 +223,17 @@ impl World {
     /// Both ends learn that a stream has ended.
     pub fn close(&mut self, id: u64) {
         let Some(conn) = self.conns.remove(&id) else { return };
-        if let Some(primary) = self.members.get_mut(conn.primary).and_then(|member| member.primary_mut()) {
-            if primary.senders.get(&conn.incarnation).is_some_and(|sender| sender.conn == id) {
-                primary.senders.remove(&conn.incarnation);
-            }
+        if let Some(primary) = self.members.get_mut(conn.primary).and_then(|member| member.primary_mut())
+            && primary.senders.get(&conn.incarnation).is_some_and(|sender| sender.conn == id)
+        {
+            primary.senders.remove(&conn.incarnation);
         }
         let mut again = false;
-        if let Some(standby) = self.members.get_mut(conn.standby).and_then(|member| member.standby_mut()) {
-            if standby.conn == Some(id) {
-                standby.conn = None;
-                again = true;
-            }
+        if let Some(standby) = self.members.get_mut(conn.standby).and_then(|member| member.standby_mut())
+            && standby.conn == Some(id)
+        {
+            standby.conn = None;
+            again = true;
         }
         if again {
             self.later(100 * MS, Event::Connect { m: conn.standby, pg: conn.standby_pg });

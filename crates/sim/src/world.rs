@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ha::{Boot, Incarnation, MemberName, Promise, Record, Rules, Settings};
 
 use crate::api_server::ApiServer;
-use crate::dice::{Dice, MS, SECOND};
+use crate::dice::{Dice, MS, SECOND, seconds};
 use crate::event::{Event, Queue};
 use crate::invariants::Truth;
 use crate::member::{Member, Pod, State};
@@ -120,7 +120,7 @@ impl World {
     /// Adds to the trace.
     pub fn say(&self, what: impl FnOnce() -> String) {
         if self.trace {
-            println!("{:>10.3} {}", self.now as f64 / 1e9, what());
+            println!("{:>10.3} {}", seconds(self.now), what());
         }
     }
 
@@ -197,7 +197,7 @@ impl World {
             Event::Measured { m, pg, upstreams } => self.measured(m, pg, upstreams),
             Event::NamesInForce { m, pg, change } => self.names_in_force(m, pg, change),
             Event::Stopping { m, pg, agent, since } => self.stopping(m, pg, agent, since),
-            Event::Done { m, agent, action } => self.done(m, agent, *action),
+            Event::Done { m, agent, action } => self.done(m, agent, &action),
             Event::SealPromise { m, agent, below } => self.seal_promise(m, agent, below),
             Event::Request { m, agent, id, sent, request } => self.request(m, agent, id, sent, *request),
             Event::Response { m, agent, id, sent, response } => {
@@ -262,11 +262,9 @@ impl World {
     pub fn kill_pod(&mut self, m: usize, power: bool) {
         self.kill_postgres(m);
         let Some(member) = self.members.get_mut(m) else { return };
-        if power {
-            if let Some(data) = &mut member.data {
-                let keep = self.dice.between(data.wal.flushed as u64, data.wal.end() as u64);
-                data.wal.records.truncate(usize::try_from(keep).unwrap_or(0));
-            }
+        if power && let Some(data) = &mut member.data {
+            let keep = self.dice.between(data.wal.flushed as u64, data.wal.end() as u64);
+            data.wal.records.truncate(usize::try_from(keep).unwrap_or(0));
         }
         let Some(member) = self.members.get_mut(m) else { return };
         member.pod = None;
