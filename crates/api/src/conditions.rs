@@ -58,6 +58,8 @@ pub mod reasons {
     pub const ACCEPTED: &str = "Accepted";
     /// The spec is refused; the running cluster stays as it was.
     pub const REFUSED: &str = "Refused";
+    /// PostgreSQL refuses parameters; the last good ones stay in force.
+    pub const PARAMETERS_REFUSED: &str = "ParametersRefused";
     /// Another owner has an object of the name that is needed.
     pub const NAME_TAKEN: &str = "NameTaken";
     /// The first updated member did not become healthy in time.

@@ -157,6 +157,10 @@ pub struct MemberStatus {
     /// Whether parameters wait for a restart of PostgreSQL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending_restart: Option<bool>,
+    /// What PostgreSQL says against the wanted parameters; the last good ones are in force meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub parameters_refused: Option<String>,
     /// Node of the pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]

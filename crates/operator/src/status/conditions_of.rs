@@ -114,10 +114,24 @@ fn quorum(inputs: &Inputs<'_>) -> Wanted {
 }
 
 fn spec_valid(inputs: &Inputs<'_>) -> Wanted {
-    match &inputs.refused {
-        None => Wanted::new(types::SPEC_VALID, true, reasons::ACCEPTED, "the spec is accepted"),
-        Some((reason, message)) => Wanted::new(types::SPEC_VALID, false, *reason, message.clone()),
+    match (&inputs.refused, refused_parameters(inputs)) {
+        (None, Some((pod, why))) => Wanted::new(
+            types::SPEC_VALID,
+            false,
+            reasons::PARAMETERS_REFUSED,
+            format!(
+                "{pod} refuses parameters, the last good ones stay in force: {why}; correct spec.postgres.parameters"
+            ),
+        ),
+        (None, None) => Wanted::new(types::SPEC_VALID, true, reasons::ACCEPTED, "the spec is accepted"),
+        (Some((reason, message)), _) => Wanted::new(types::SPEC_VALID, false, *reason, message.clone()),
     }
+}
+
+/// The first member that said so: what only a running PostgreSQL can find wrong.
+fn refused_parameters<'a>(inputs: &'a Inputs<'_>) -> Option<(&'a str, &'a str)> {
+    let members = &inputs.cluster.status.as_ref()?.members;
+    members.iter().find_map(|member| Some((member.name.as_str(), member.parameters_refused.as_deref()?)))
 }
 
 /// Present only while it says something, as it is about an exception.

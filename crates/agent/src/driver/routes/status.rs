@@ -8,6 +8,9 @@ use kubernetes::{Calls, FieldManager};
 
 use super::desired::Leading;
 
+/// Characters of a refusal that the resource's schema has room for.
+const REFUSAL: usize = 1000;
+
 /// What to say. Holds nothing that moves while nothing happens: no position, no lag, no age.
 pub(super) fn of(
     leading: &Leading<'_>,
@@ -37,6 +40,9 @@ pub(super) fn of(
                 sealed_below: peer.and_then(|peer| number(peer.sealed_below.0)),
                 version: peer.and_then(|peer| peer.version.clone()),
                 pending_restart: peer.and_then(|peer| peer.pending_restart),
+                parameters_refused: peer
+                    .and_then(|peer| peer.parameters_refused.as_ref())
+                    .map(|why| why.chars().take(REFUSAL).collect()),
                 node: own.then(|| view.node.clone()),
                 zone: None,
             }
