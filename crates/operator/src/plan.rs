@@ -19,6 +19,7 @@ pub mod template;
 
 /// One member as far as the plan is concerned.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent observations of one member, not a state")]
 pub struct Member {
     /// UID of its pod.
     pub uid: String,
