@@ -35,6 +35,8 @@ pub struct Rules {
     pub lead_on_needs_lock: bool,
     /// An empty volume under an initialised record is cloned, never initialised (K15).
     pub initialise_only_uninitialised: bool,
+    /// A proof of a win is void once this member has sealed itself against that epoch (§2, I2).
+    pub seal_binds_token: bool,
 }
 
 impl Default for Rules {
@@ -54,6 +56,7 @@ impl Default for Rules {
             add_only_streaming: true,
             lead_on_needs_lock: true,
             initialise_only_uninitialised: true,
+            seal_binds_token: true,
         }
     }
 }

@@ -116,6 +116,12 @@ impl Mutation {
             switch: |r, _| r.fencing = false,
         },
         Self {
+            name: "late-proof",
+            what: "a late proof of a win is used although the winner has sealed itself against that epoch (I2)",
+            caught: true,
+            switch: |r, _| r.seal_binds_token = false,
+        },
+        Self {
             name: "no-pre-vote",
             what: "a lonely suspicion seals (§4 step 2): progress",
             caught: false,

@@ -176,7 +176,8 @@ impl World {
         let Some(member) = self.members.get_mut(m) else { return };
         let Some(pg) = member.pg_life() else { return };
         let Some(primary) = member.primary_mut() else { return };
-        if primary.next_names.as_ref() == Some(&names) {
+        // An act that is repeated after it succeeded changes nothing.
+        if *primary.next_names.as_ref().unwrap_or(&primary.names) == names {
             return;
         }
         primary.changes += 1;

@@ -88,6 +88,10 @@ fn serve(case: &mut Case<'_>, primary: &Primary) {
             case.waiting("the record, before anybody is served");
             return;
         }
+        if case.view.promise.sealed_below > epoch {
+            case.waiting("an epoch that is not below this member's own seal");
+            return;
+        }
         let flushed = electorate_change::flushed(case, primary, primary.first_record);
         let quorum = newest.acknowledged_by(&flushed) || !case.memory.rules.gate_after_quorum;
         if !quorum {

@@ -52,9 +52,13 @@ pub(super) fn recorded(case: &mut Case<'_>) {
     }
 }
 
-/// A won swap of this life for the record's epoch.
+/// A won swap of this life for the record's epoch, which this member has not sealed itself against since: when the
+/// answer to a won swap comes late, it may have reported for the next election meanwhile, and a report binds (I2).
 fn holds_token(case: &Case<'_>) -> bool {
-    case.names_this_life() && case.memory.won.as_ref().is_some_and(|token| token.epoch() == case.epoch())
+    let bound = !case.memory.rules.seal_binds_token || case.view.promise.sealed_below <= case.epoch();
+    case.names_this_life()
+        && bound
+        && case.memory.won.as_ref().is_some_and(|token| token.epoch() == case.epoch())
 }
 
 fn down(case: &mut Case<'_>, stopped: &Stopped) {

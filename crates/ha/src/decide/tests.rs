@@ -439,3 +439,18 @@ fn nobody_acts_on_a_missing_record() {
         assert!(decide_late(&view).actions.iter().all(|action| !matches!(action, Action::Swap(_))));
     }
 }
+
+#[test]
+fn i2_a_proof_is_void_once_the_winner_has_sealed_against_its_epoch() {
+    let late = |sealed_below| {
+        let before = candidate(record(), at(1, 50), Some((Epoch(2), at(1, 40))));
+        let won = swap(&decide_late(&before)).expect("wins").clone();
+        let mut view = View { record: known((*won.record).clone()), ..before };
+        view.promise.sealed_below = sealed_below;
+        let mut memory = Memory::default();
+        memory.won(won.won(Version("8".into())));
+        decide(&mut memory, &view, NOW).actions
+    };
+    assert!(matches!(&late(Epoch(2))[..], [Action::Promote { timeline: Timeline(2), .. }]));
+    assert!(!late(Epoch(3)).iter().any(|action| matches!(action, Action::Promote { .. })));
+}
