@@ -17,6 +17,8 @@ fn p8_everything_acknowledged_is_below_the_reported_end() {
             one.set_names(any_of(&[&two])).await;
             let client = one.client().await;
             client.batch_execute("CREATE TABLE public.t (x int, y text)").await.unwrap();
+            // Acknowledged means flushed there, not yet replayed.
+            two.wait_replayed(one.flushed().await).await;
             for round in 0..5 {
                 let before = two.count("t").await;
                 // Under load, so that the receiver is cut in the middle of something.
