@@ -47,6 +47,12 @@ impl World {
         });
         self.say(|| format!("pg-{m} agent starts"));
         self.later(0, Event::Tick { m, agent: life });
+        // As the driver does: a seal that died half-way left a standby off its stream, whose end nobody has found yet.
+        let unmeasured =
+            |standby: &crate::member::StandbyState| standby.upstream.is_none() && standby.end.is_none();
+        if self.members.get(m).and_then(Member::standby).is_some_and(unmeasured) {
+            self.measure(m);
+        }
     }
 
     /// Something changed: look now.

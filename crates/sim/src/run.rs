@@ -27,6 +27,8 @@ pub struct Outcome {
     pub elections: u64,
     /// Epochs in all.
     pub epochs: u64,
+    /// Every copy but the leader's is half-rewound: it waits for a human, as §4 step 10 says, and L1 is not judged.
+    pub waits_for_human: bool,
     /// Writes of the record in the last half minute.
     pub late_writes: u64,
 }
@@ -60,7 +62,8 @@ pub fn run(seed: u64, rules: Rules, world_rules: WorldRules, kind: Kind, trace: 
             version = Some(world.api.version);
         }
     }
-    if world.violation.is_none() {
+    let waits_for_human = last_copy(&world);
+    if world.violation.is_none() && !waits_for_human {
         whole(&mut world);
     }
     Outcome {
@@ -70,8 +73,16 @@ pub fn run(seed: u64, rules: Rules, world_rules: WorldRules, kind: Kind, trace: 
         acknowledged: world.truth.acknowledged,
         elections: world.truth.elections,
         epochs: world.truth.epochs,
+        waits_for_human,
         late_writes: version.map_or(0, |version| world.api.version - version),
     }
+}
+
+/// Whether the recorded leader's is the only copy that is not half-rewound.
+fn last_copy(world: &World) -> bool {
+    let leader = world.leader();
+    let mut others = world.members.iter().enumerate().filter(|(m, _)| Some(*m) != leader).peekable();
+    leader.is_some() && others.peek().is_some() && others.all(|(_, member)| member.promise.rewinding)
 }
 
 /// L1: after the faults there is one open master that acknowledges, everybody follows it, the record is settled.
