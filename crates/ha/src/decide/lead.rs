@@ -88,7 +88,7 @@ fn serve(case: &mut Case<'_>, primary: &Primary) {
             case.waiting("the record, before anybody is served");
             return;
         }
-        if case.view.promise.sealed_below > epoch {
+        if case.memory.rules.seal_binds_token && case.view.promise.sealed_below > epoch {
             case.waiting("an epoch that is not below this member's own seal");
             return;
         }
