@@ -63,7 +63,7 @@ impl World {
             settings.when_short = ha::WhenShort::Block;
         }
         let net = Network::new(n, &mut dice);
-        let lost_answers = if dice.permille(300) { dice.between(0, 300) } else { 0 };
+        let lost_answers = if dice.permille(350) { dice.between(0, 700) } else { 0 };
         let mut world = Self {
             now: 0,
             queue: Queue::default(),
