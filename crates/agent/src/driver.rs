@@ -8,7 +8,10 @@
 
 mod act;
 mod context;
+mod failover;
 mod files;
+#[cfg(test)]
+mod fixtures;
 mod lane;
 mod members;
 mod parameters;
@@ -219,7 +222,7 @@ impl Driver {
         self.status.publish(&view, &decision);
         let address = self.context.config.pod_ip.to_string();
         let mut said = Announcement::compose(&view, &decision, &address, now);
-        self.context.parameters.tell(&wanted.postgres, &mut said);
+        self.context.parameters.tell(&wanted.postgres, &self.context.files.get(), &mut said);
         self.context.channel.announce(said.clone());
         if self.told_refused != said.parameters_refused {
             if let Some(why) = &said.parameters_refused {
@@ -229,6 +232,7 @@ impl Driver {
         }
         self.log_once(&decision);
         self.pace_reads(&view, &decision);
+        self.routes.observe(&view, &decision, now);
         self.routes.turn(&view, &said, &decision.actions, &wanted, &self.members.facts(), now);
         let wake_at = decision.wake_at;
         self.act(decision.actions, now);

@@ -11,8 +11,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use ha::{Boot, Epoch, Instant, View};
+use ha::{Boot, Decision, Epoch, Instant, View};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kubernetes::labels::{Role, set_role};
 use kubernetes::pods::PodFacts;
 use kubernetes::slices::{Family, Published, SliceState, Slices, Target};
@@ -20,6 +21,7 @@ use kubernetes::watch::{Lookup, Watch};
 use kubernetes::{Calls, FieldManager};
 use tokio::task::JoinHandle;
 
+use super::failover::Failovers;
 use crate::config::Config;
 use desired::{Desired, Leading};
 
@@ -39,6 +41,8 @@ pub(crate) struct Routes {
     not_before: Instant,
     wanted_readers: (Vec<Target>, Instant),
     done: Finished,
+    failovers: Failovers,
+    before: Before,
 }
 
 /// Who and where we are.
@@ -63,6 +67,14 @@ struct Finished {
     status: Option<api::PostgresClusterStatus>,
 }
 
+/// What the status said of the last change of master before this member led.
+#[derive(Debug, Default)]
+enum Before {
+    #[default]
+    Unread,
+    Read(Option<api::LastFailover>),
+}
+
 /// A call that ended.
 #[derive(Debug)]
 pub(crate) enum Done {
@@ -74,6 +86,8 @@ pub(crate) enum Done {
     Readers(Epoch, Vec<Target>, anyhow::Result<()>),
     /// A pod carries its label.
     Label(Epoch, String, String, Role, anyhow::Result<()>),
+    /// What the status says of the last change of master.
+    Before(anyhow::Result<Option<api::LastFailover>>),
     /// The status says so.
     Status(Epoch, Box<api::PostgresClusterStatus>, anyhow::Result<()>),
 }
@@ -102,6 +116,18 @@ impl Routes {
             not_before: never,
             wanted_readers: (Vec::new(), never),
             done: Finished::default(),
+            failovers: Failovers::default(),
+            before: Before::default(),
+        }
+    }
+
+    /// Follows who leads, for the status of a later leader.
+    pub(crate) fn observe(&mut self, view: &View, decision: &Decision, now: Instant) {
+        self.failovers.observe(view, decision, now, Time(jiff::Timestamp::now()));
+        if let ha::RecordView::Known { record, .. } = &view.record
+            && !record.names(&view.member)
+        {
+            self.before = Before::Unread;
         }
     }
 
@@ -222,7 +248,19 @@ impl Routes {
             }));
             return;
         }
-        let status = status::of(leading, view, said, wanted, self.done.status.as_ref());
+        // What this agent did not see itself stays as it is: an apply without it would remove it.
+        let last = match (self.failovers.last(), &self.before) {
+            (Some(seen), _) => Some(seen.clone()),
+            (None, Before::Read(before)) => before.clone(),
+            (None, Before::Unread) => {
+                let (calls, place) = (self.calls.clone(), self.place.clone());
+                self.running = Some(tokio::spawn(async move {
+                    Done::Before(status::last_failover(&calls, &place.namespace, &place.cluster).await)
+                }));
+                return;
+            }
+        };
+        let status = status::of(leading, view, said, wanted, pods, last);
         if self.done.status.as_ref() != Some(&status) {
             let (calls, place, uid) = (self.calls.clone(), self.place.clone(), wanted.cluster.uid.clone());
             self.running = Some(tokio::spawn(async move {
@@ -268,6 +306,10 @@ impl Routes {
                     self.done.labels.insert(name, (uid, role));
                 }
                 ("label", outcome)
+            }
+            Done::Before(outcome) => {
+                let outcome = outcome.map(|before| self.before = Before::Read(before));
+                ("the last change of master", outcome)
             }
             Done::Status(epoch, status, outcome) => {
                 if outcome.is_ok() && self.done.epoch == epoch {

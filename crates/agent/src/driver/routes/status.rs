@@ -1,9 +1,12 @@
 //! The leader's part of the resource's status, at transitions only (K19).
 
+use std::collections::BTreeMap;
+
 use api::{LastFailover, MemberRole, MemberSettings, MemberStatus, PostgresCluster, PostgresClusterStatus};
 use ha::{Announcement, View};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::{PartialObjectMeta, PartialObjectMetaExt as _};
+use kubernetes::pods::PodFacts;
 use kubernetes::{Calls, FieldManager};
 
 use super::desired::Leading;
@@ -17,7 +20,8 @@ pub(super) fn of(
     view: &View,
     said: &Announcement,
     wanted: &MemberSettings,
-    before: Option<&PostgresClusterStatus>,
+    pods: &BTreeMap<String, PodFacts>,
+    last_failover: Option<LastFailover>,
 ) -> PostgresClusterStatus {
     let number = |n: u64| i64::try_from(n).ok();
     let members = wanted
@@ -43,8 +47,12 @@ pub(super) fn of(
                 parameters_refused: peer
                     .and_then(|peer| peer.parameters_refused.as_ref())
                     .map(|why| why.chars().take(REFUSAL).collect()),
-                node: own.then(|| view.node.clone()),
-                zone: None,
+                node: if own {
+                    Some(view.node.clone())
+                } else {
+                    pods.get(name).and_then(|pod| pod.node.clone())
+                },
+                zone: plan.zone.clone(),
             }
         })
         .collect();
@@ -53,23 +61,20 @@ pub(super) fn of(
         epoch: number(leading.record.epoch.0),
         timeline: Some(i64::from(leading.record.timeline.0)),
         members,
-        last_failover: before
-            .and_then(|before| before.last_failover.clone())
-            .or_else(|| last_failover(leading, view)),
+        last_failover,
         ..PostgresClusterStatus::default()
     }
 }
 
-/// A term that is not the first has taken over from another.
-fn last_failover(leading: &Leading<'_>, view: &View) -> Option<LastFailover> {
-    (leading.record.epoch.0 > 1).then(|| LastFailover {
-        from: None,
-        to: view.member.name.0.clone(),
-        reason: "elected".to_owned(),
-        at: Time(jiff::Timestamp::now()),
-        duration_ms: None,
-        lost_bytes: None,
-    })
+/// What the status says of the last change of master.
+pub(super) async fn last_failover(
+    calls: &Calls,
+    namespace: &str,
+    cluster: &str,
+) -> anyhow::Result<Option<LastFailover>> {
+    let api = kube::Api::<PostgresCluster>::namespaced(calls.client().clone(), namespace);
+    let read = kubernetes::bounded("get status", calls.bound(), api.get_status(cluster)).await?;
+    Ok(read.status.and_then(|status| status.last_failover))
 }
 
 /// Applies it, if the resource still is the one with this UID.
