@@ -49,6 +49,7 @@ fn words(ordinal: u8, boot: u64) -> Announcement {
         pending_restart: None,
         parameters_refused: None,
         version: None,
+        certificates: None,
     }
 }
 

@@ -68,6 +68,8 @@ pub mod reasons {
     pub const OBJECT_REFUSED: &str = "ObjectRefused";
     /// The cluster is being deleted.
     pub const DELETING: &str = "Deleting";
+    /// The certificate authority is being replaced; certificates stay valid meanwhile.
+    pub const ROTATING: &str = "Rotating";
     /// Certificates are valid.
     pub const VALID: &str = "Valid";
 }

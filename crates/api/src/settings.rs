@@ -90,6 +90,9 @@ pub struct MemberPlan {
     pub priority: i32,
     /// The host name for TLS (K5); never resolved to find the member.
     pub host: String,
+    /// The zone of its node, as far as the operator may read Nodes; for the status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
 }
 
 /// Settings of PostgreSQL.

@@ -107,6 +107,9 @@ pub struct Announcement {
     /// For people only: the version of its PostgreSQL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// For the operator only: a digest of the certificates and authorities that are in force in it (K10).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificates: Option<String>,
 }
 
 /// The report of one's own seal, when it may be given (I2): sealed, and the end of the local log is established.
@@ -196,6 +199,7 @@ impl Announcement {
             pending_restart: None,
             parameters_refused: None,
             version: None,
+            certificates: None,
         }
     }
 }

@@ -76,7 +76,7 @@ pub async fn apply(
     applier.apply(cluster, &role).await?;
     applier.apply(cluster, &role_binding).await?;
 
-    let crate::build::certificates::Certificates { authority, server, peer, client, bundle: _ } =
+    let crate::build::certificates::Certificates { authority, server, peer, client, bundle: _, rotation: _ } =
         certificates;
     for secret in [superuser, app, authority, server, peer, client] {
         applier.apply(cluster, &secret).await?;

@@ -31,6 +31,8 @@ pub struct ValidatedCluster {
     pub pod_template: Option<PodTemplateSpec>,
     /// The value of the annotation that asks for an ordered restart.
     pub restarted_at: Option<String>,
+    /// The value of the annotation that asks for another certificate authority.
+    pub rotate_ca: Option<String>,
     /// The reference that owned objects carry.
     pub owner: OwnerReference,
 }

@@ -16,7 +16,7 @@ use kubernetes::{CallError, Calls, ErrorClass, FieldManager, events::Events, eve
 
 use crate::{
     apply::{self, Applied, Applier, ApplyError},
-    build::routes,
+    build::{certificates::rotation::Told, routes},
     cluster::ValidatedCluster,
     config::Defaults,
     deletion,
@@ -163,7 +163,9 @@ async fn one(cluster: &PostgresCluster, context: &Context) -> Result<Action, Err
     if let Some(error) = outcome.error {
         return Err(error);
     }
-    let waiting = outcome.progress != Progress::Settled || !facts::missing(&facts).is_empty();
+    let waiting = outcome.progress != Progress::Settled
+        || outcome.rotation != Told::default()
+        || !facts::missing(&facts).is_empty();
     Ok(Action::requeue(if waiting { SOON } else { AT_REST }))
 }
 
@@ -175,6 +177,7 @@ struct Outcome {
     progress: Progress,
     halted: Option<String>,
     refused: Option<(&'static str, String)>,
+    rotation: Told,
     applied: Applied,
     error: Option<Error>,
 }
@@ -188,6 +191,7 @@ impl Outcome {
             progress: Progress::Settled,
             halted: None,
             refused: Some((reason, message)),
+            rotation: Told::default(),
             applied: Applied::default(),
             error: None,
         }
@@ -210,6 +214,7 @@ async fn attempt(
         progress: decision.plan.progress.clone(),
         halted: decision.in_force.halted.clone(),
         refused: None,
+        rotation: Told::default(),
         applied: Applied::default(),
         error: None,
     };
@@ -229,10 +234,12 @@ async fn attempt(
             return outcome;
         }
     };
+    outcome.rotation = prepared.certificates.rotation.clone();
     let written = Box::pin(apply::apply(&context.applier, validated, observed, &decision, prepared));
     match written.await {
         Ok(applied) => outcome.applied = applied,
         Err(error) => {
+            outcome.rotation.done = None;
             if error.is_refused() {
                 let reason = match error {
                     ApplyError::NameTaken { .. } => reasons::NAME_TAKEN,
@@ -280,12 +287,17 @@ async fn tell(
         progress: outcome.progress.clone(),
         halted: outcome.halted.clone(),
         refused: outcome.refused.clone(),
+        rotation: outcome.rotation.waits.clone(),
         now,
     });
     let there = cluster.status.as_ref();
     if status::differs(there, &wanted) {
         let calls = context.calls();
         calls.apply_status(FieldManager::OPERATOR_STATUS, cluster, &wanted).await.map_err(Error::Status)?;
+    }
+    if let Some(done) = &outcome.rotation.done {
+        tracing::info!(cluster = %cluster.name_any(), done, "certificate authority");
+        context.events.tell(cluster, Severity::Normal, reasons::ROTATING, "RotateAuthority", done).await;
     }
     announce(cluster, there, &wanted, &outcome.applied, &context.events).await;
     Ok(())

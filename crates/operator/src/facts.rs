@@ -54,6 +54,8 @@ pub fn facts(cluster: &PostgresCluster, observed: &Observed, now: Timestamp) -> 
         in_current_electorate: current.map(names_in).unwrap_or_default().into_iter().collect(),
         acks: current.map(|electorate| electorate.acks).unwrap_or_default(),
         when_short: cluster.spec.durability.when_short,
+        certificates: certificates(cluster, replicas),
+        zones: BTreeMap::new(),
         cluster: name,
     }
 }
@@ -67,6 +69,20 @@ pub fn identity(observed: &Observed) -> Option<String> {
         claim.metadata.labels.as_ref()?.get(labels::CLUSTER_UID).cloned()
     };
     observed.claims.iter().find_map(of_claim)
+}
+
+/// A member whose pod is gone has said what its volume still holds; it starts with that.
+fn certificates(cluster: &PostgresCluster, replicas: Option<u32>) -> BTreeMap<String, Option<String>> {
+    let reported = cluster.status.as_ref().map(|status| status.members.as_slice()).unwrap_or_default();
+    let wanted = u32::try_from(cluster.spec.instances).unwrap_or(1);
+    (0..wanted.max(replicas.unwrap_or_default()))
+        .map(|ordinal| {
+            let name = names::pod(&cluster.name_any(), ordinal);
+            let said = reported.iter().find(|member| member.name == name);
+            let said = said.and_then(|member| member.certificates.clone());
+            (name, said)
+        })
+        .collect()
 }
 
 fn members(cluster: &PostgresCluster, pods: &[Pod], now: Timestamp) -> BTreeMap<String, Member> {

@@ -62,6 +62,10 @@ pub struct Facts {
     pub acks: u32,
     /// What the master does without enough followers.
     pub when_short: WhenShort,
+    /// What each member that exists, or should, says of the certificates in force in it.
+    pub certificates: BTreeMap<String, Option<String>>,
+    /// Zones of the members' nodes, as far as the operator may see them.
+    pub zones: BTreeMap<String, String>,
 }
 
 /// What is going on, for conditions.
@@ -121,6 +125,7 @@ pub fn plan(facts: &Facts, target: &str, given_up: Option<&str>) -> Plan {
             members: members(scale.replicas),
             handover_away: scale.leaving,
             restart: BTreeSet::new(),
+            zones: facts.zones.clone(),
         },
         delete: None,
         progress: scale.progress,

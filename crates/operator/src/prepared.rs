@@ -96,7 +96,8 @@ pub fn prepare(
     now: Timestamp,
 ) -> Result<Prepared, BuildError> {
     let certificates =
-        build::certificates::build(cluster, &observed.certificates, now).map_err(BuildError::Certificates)?;
+        build::certificates::build(cluster, &observed.certificates, &decision.facts.certificates, now)
+            .map_err(BuildError::Certificates)?;
     let password = |secret: &Option<Secret>| {
         secret.as_ref().and_then(secrets::password_of).unwrap_or_else(secrets::random_password)
     };

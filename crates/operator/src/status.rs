@@ -35,6 +35,8 @@ pub struct Inputs<'a> {
     pub halted: Option<String>,
     /// Why the spec, or an object, was refused: reason and message.
     pub refused: Option<(&'static str, String)>,
+    /// What a rotation of the certificate authority waits for.
+    pub rotation: Option<String>,
     /// Now.
     pub now: Timestamp,
 }

@@ -121,6 +121,7 @@ pub fn validate(
         generation: cluster.metadata.generation.unwrap_or_default(),
         pod_template: pod_template(spec)?,
         restarted_at: cluster.annotations().get(labels::RESTARTED_AT).cloned(),
+        rotate_ca: cluster.annotations().get(labels::ROTATE_CA).cloned(),
         spec: spec.clone(),
         name,
         namespace,

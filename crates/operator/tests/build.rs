@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use common::{MINIMAL, cluster, validated, with_spec};
 use jiff::Timestamp;
 use operator::build::{
-    certificates::{self, Existing},
+    certificates::{self, Existing, rotation::Acknowledged},
     config_map::{self, Wishes},
     disruption_budget, pod, rbac, secrets, services, stateful_set,
 };
@@ -123,14 +123,14 @@ fn passwords_and_uris_of_the_application() {
 fn certificates_are_kept_until_two_thirds_of_their_life() {
     let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
     let cluster = minimal();
-    let made = certificates::build(&cluster, &Existing::default(), now).unwrap();
+    let made = certificates::build(&cluster, &Existing::default(), &Acknowledged::new(), now).unwrap();
     let existing = Existing {
         authority: Some(made.authority.clone()),
         server: Some(made.server.clone()),
         peer: Some(made.peer.clone()),
         client: Some(made.client.clone()),
     };
-    let same = certificates::build(&cluster, &existing, now).unwrap();
+    let same = certificates::build(&cluster, &existing, &Acknowledged::new(), now).unwrap();
     assert_eq!((&same.authority, &same.server, &same.peer), (&made.authority, &made.server, &made.peer));
     assert!(
         !made.server.data.as_ref().unwrap().contains_key("ca.key"),
@@ -138,17 +138,17 @@ fn certificates_are_kept_until_two_thirds_of_their_life() {
     );
 
     let later = now + jiff::SignedDuration::from_hours(24 * 61);
-    let renewed = certificates::build(&cluster, &existing, later).unwrap();
+    let renewed = certificates::build(&cluster, &existing, &Acknowledged::new(), later).unwrap();
     assert_ne!(renewed.server, made.server);
     assert_eq!(renewed.authority, made.authority);
 
     let renamed = validated(&with_spec("  services: {write: {name: pgwrite}}")).unwrap();
-    let other = certificates::build(&renamed, &existing, now).unwrap();
+    let other = certificates::build(&renamed, &existing, &Acknowledged::new(), now).unwrap();
     assert_ne!(other.server, made.server, "it must carry the new name");
     assert_eq!(other.peer, made.peer);
 
     let lost = Existing { authority: None, ..existing };
-    let replaced = certificates::build(&cluster, &lost, now).unwrap();
+    let replaced = certificates::build(&cluster, &lost, &Acknowledged::new(), now).unwrap();
     let trusted = secrets::text(&replaced.peer, "ca.crt").unwrap();
     assert_eq!(
         trusted.matches("BEGIN CERTIFICATE").count(),

@@ -94,6 +94,7 @@ fn told(cluster: &PostgresCluster, observed: &Observed, progress: Progress) -> P
         progress,
         halted: None,
         refused: None,
+        rotation: None,
         now,
     })
 }

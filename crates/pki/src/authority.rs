@@ -116,6 +116,11 @@ impl Authority {
         self.validity
     }
 
+    /// When it was made, to the second.
+    pub fn made_at(&self) -> Timestamp {
+        self.validity.not_before.saturating_add(BACKDATED).unwrap_or(Timestamp::MAX)
+    }
+
     /// Signs a new certificate with a new key for `leaf`, never valid for longer than the authority.
     pub fn issue(&self, leaf: &Leaf, now: Timestamp) -> Result<Issued, AuthorityError> {
         let authority_key = KeyPair::from_pem(&self.key_pem).map_err(AuthorityError::ReadKey)?;

@@ -22,6 +22,12 @@ impl Fingerprint {
     }
 }
 
+impl From<[u8; 32]> for Fingerprint {
+    fn from(digest: [u8; 32]) -> Self {
+        Self(digest)
+    }
+}
+
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
@@ -92,6 +98,17 @@ impl Bundle {
         Self::from_pem(&all)
     }
 
+    /// Those of its certificates that are in `wanted`.
+    ///
+    /// # Errors
+    /// None is: trusting nobody is never what is meant.
+    pub fn only(&self, wanted: &BTreeSet<Fingerprint>) -> Result<Self, BundleError> {
+        let kept =
+            self.ders.iter().zip(&self.pems).filter(|(der, _)| wanted.contains(&Fingerprint::of_der(der)));
+        let (ders, pems): (Vec<_>, Vec<_>) = kept.map(|(der, pem)| (der.clone(), pem.clone())).unzip();
+        if ders.is_empty() { Err(BundleError::Empty) } else { Ok(Self { pems, ders }) }
+    }
+
     /// PEM, in the order in which they were added.
     pub fn to_pem(&self) -> String {
         self.pems.concat()
@@ -139,6 +156,16 @@ mod tests {
         assert_eq!(both.fingerprint(), other_way.fingerprint());
         assert_eq!(both.authorities(), [old.fingerprint(), new.fingerprint()].into());
         assert_eq!(Bundle::from_pem(&both.to_pem()).unwrap(), both);
+    }
+
+    #[test]
+    fn a_bundle_forgets_all_but_the_wanted() {
+        let now = "2026-03-01T00:00:00Z".parse().unwrap();
+        let (old, new) = (Authority::create("pg", now).unwrap(), Authority::create("pg", now).unwrap());
+        let both = Bundle::from_pem(old.certificate_pem()).unwrap().with(new.certificate_pem()).unwrap();
+        let only = both.only(&[new.fingerprint()].into()).unwrap();
+        assert_eq!(only, Bundle::from_pem(new.certificate_pem()).unwrap());
+        assert!(both.only(&[].into()).is_err());
     }
 
     #[test]

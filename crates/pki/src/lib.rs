@@ -8,6 +8,7 @@
 //!
 //! Time is an argument everywhere: this crate reads no clock (the TLS handshake itself excepted).
 
+mod acknowledgement;
 mod authority;
 mod bundle;
 mod leaf;
@@ -16,6 +17,7 @@ mod rotation;
 mod tls;
 mod validity;
 
+pub use acknowledgement::acknowledgement;
 pub use authority::{AUTHORITY_LIFETIME, Authority, AuthorityError};
 pub use bundle::{Bundle, BundleError, Fingerprint};
 pub use leaf::{Issued, LEAF_LIFETIME, Leaf, PEER_USAGE};

@@ -40,10 +40,28 @@ pub(crate) struct Known {
     pub(crate) client_ready: bool,
     /// Counts changes of the server's files: PostgreSQL is to be reloaded.
     pub(crate) tls_generation: u64,
+    /// Certificate and bundle of each kind as they were put in place last.
+    certificates: BTreeMap<Kind, Arc<(String, String)>>,
+    /// What the operator compares with what it published (K10); `None` until every kind is in place.
+    pub(crate) acknowledgement: Option<String>,
     /// Passwords by name of the Secret.
     pub(crate) superuser: Option<Credentials>,
     /// The application's role and database.
     pub(crate) app: Option<Credentials>,
+}
+
+impl Known {
+    /// Remembers what was put in place. Whether that is anything new.
+    fn put_in_place(&mut self, kind: Kind, certificate: &str, bundle: &str) -> bool {
+        let pair = Arc::new((certificate.to_owned(), bundle.to_owned()));
+        if self.certificates.insert(kind, Arc::clone(&pair)).is_some_and(|before| before == pair) {
+            return false;
+        }
+        let all: BTreeMap<_, _> =
+            self.certificates.iter().map(|(kind, pair)| (kind.name(), (&*pair.0, &*pair.1))).collect();
+        self.acknowledgement = (all.len() == Kind::ALL.len()).then(|| pki::acknowledgement(&all)).flatten();
+        true
+    }
 }
 
 /// A role's name and password. Never printed.
@@ -84,7 +102,7 @@ impl Places {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     Server,
     Client,
@@ -92,6 +110,8 @@ enum Kind {
 }
 
 impl Kind {
+    const ALL: [Self; 3] = [Self::Server, Self::Client, Self::Peer];
+
     fn name(self) -> &'static str {
         match self {
             Self::Server => "server",
@@ -174,7 +194,7 @@ impl Files {
         if let Ok(text) = tokio::fs::read_to_string(self.places.kept("settings.json")).await {
             self.take_settings(&text, false).await;
         }
-        for kind in [Kind::Server, Kind::Client, Kind::Peer] {
+        for kind in Kind::ALL {
             let path = self.places.kept(&format!("{}.json", kind.name()));
             let Ok(text) = tokio::fs::read(path).await else { continue };
             match serde_json::from_slice(&text) {
@@ -264,7 +284,9 @@ impl Files {
             write(path, serde_json::to_vec(new)?).await?;
         }
         if kind == Kind::Peer {
-            return Ok(channel.set_tls(&new.authority, &new.certificate, &new.key)?);
+            channel.set_tls(&new.authority, &new.certificate, &new.key)?;
+            self.known.send_if_modified(|known| known.put_in_place(kind, &new.certificate, &new.authority));
+            return Ok(());
         }
         let directory = self.places.memory.join(kind.name());
         let mut changed = false;
@@ -275,6 +297,7 @@ impl Files {
         self.known.send_if_modified(|known| {
             let ready = if kind == Kind::Server { &mut known.server_ready } else { &mut known.client_ready };
             let first = !std::mem::replace(ready, true);
+            let first = known.put_in_place(kind, &new.certificate, &new.authority) || first;
             if changed {
                 known.tls_generation += 1;
             }

@@ -14,6 +14,8 @@ use postgres::parameters::validate;
 use postgres::settings::{HbaLine, UserParameters};
 use postgres::{Binaries, Layout};
 
+use super::files::Known;
+
 /// `postgres -C` reads files and ends.
 const VALIDATE: Duration = Duration::from_secs(10);
 
@@ -61,8 +63,12 @@ impl Parameters {
     }
 
     /// What the others, and people, should know of it.
-    pub(crate) fn tell(&self, wanted: &PostgresSettings, said: &mut ha::Announcement) {
+    pub(crate) fn tell(&self, wanted: &PostgresSettings, known: &Known, said: &mut ha::Announcement) {
         let state = self.get();
+        // A server that was not reloaded yet still shows the former certificate.
+        let reloaded =
+            state.given.as_ref().is_some_and(|(_, _, generation)| *generation == known.tls_generation);
+        said.certificates = reloaded.then(|| known.acknowledgement.clone()).flatten();
         said.pending_restart = state.given.map(|_| !state.pending_restart.is_empty());
         said.version = state.version;
         said.parameters_refused =

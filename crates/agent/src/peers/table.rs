@@ -136,6 +136,7 @@ mod tests {
             pending_restart: None,
             parameters_refused: None,
             version: None,
+            certificates: None,
         }
     }
 

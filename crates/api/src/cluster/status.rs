@@ -161,6 +161,11 @@ pub struct MemberStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub parameters_refused: Option<String>,
+    /// Digest of the certificates and trusted authorities that are in force in the member. While an authority is being
+    /// replaced, the operator waits until each member shows the one of what was published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub certificates: Option<String>,
     /// Node of the pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]

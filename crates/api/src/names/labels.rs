@@ -35,6 +35,8 @@ pub const RECORD: &str = "matriarch.dev/record";
 pub const TEMPLATE_HASH: &str = "matriarch.dev/template-hash";
 /// On a PostgresCluster, an annotation: any new value starts an ordered restart of all members.
 pub const RESTARTED_AT: &str = "matriarch.dev/restarted-at";
+/// On a PostgresCluster, an annotation: any new value replaces the certificate authority (K10).
+pub const ROTATE_CA: &str = "matriarch.dev/rotate-ca";
 
 /// The labels of every object of a cluster.
 pub fn of_cluster(cluster: &str) -> BTreeMap<String, String> {

@@ -108,6 +108,7 @@ fn said(n: u64) -> Announcement {
         parameters_refused: None,
         pending_restart: None,
         version: None,
+        certificates: None,
         echoes: BTreeMap::new(),
     }
 }

@@ -23,6 +23,8 @@ pub struct Wishes {
     pub handover_away: BTreeSet<String>,
     /// Members that may restart PostgreSQL now.
     pub restart: BTreeSet<String>,
+    /// Zones of the members' nodes, as far as they are known.
+    pub zones: BTreeMap<String, String>,
 }
 
 /// The contract with members, as a value.
@@ -48,6 +50,7 @@ pub fn member_settings(cluster: &ValidatedCluster, wishes: &Wishes, families: &[
                     electable: true,
                     serves_reads: true,
                     priority: priority(pod),
+                    zone: wishes.zones.get(pod).cloned(),
                     host: names::member_host(&cluster.name, &cluster.namespace, pod),
                 };
                 (pod.clone(), plan)

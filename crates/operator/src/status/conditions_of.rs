@@ -175,6 +175,9 @@ fn certificates(inputs: &Inputs<'_>) -> Wanted {
         })
         .map(|(name, _)| *name)
         .collect();
+    if let Some(waits) = inputs.rotation.as_ref().filter(|_| expired.is_empty()) {
+        return Wanted::new(types::CERTIFICATES_VALID, true, reasons::ROTATING, waits.clone());
+    }
     if expired.is_empty() {
         Wanted::new(types::CERTIFICATES_VALID, true, reasons::VALID, "all certificates are valid")
     } else {

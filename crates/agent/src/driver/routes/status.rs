@@ -52,6 +52,7 @@ pub(super) fn of(
                 } else {
                     pods.get(name).and_then(|pod| pod.node.clone())
                 },
+                certificates: peer.and_then(|peer| peer.certificates.clone()),
                 zone: plan.zone.clone(),
             }
         })
