@@ -67,6 +67,9 @@ const RENEW: Duration = Duration::from_secs(10);
 /// How old the record may get: while this member leads or does not simply follow, and while all is well.
 const READ_OFTEN: Duration = Duration::from_millis(900);
 const READ_SELDOM: Duration = Duration::from_secs(10);
+/// How long a member that was led to stays after the route has moved: a node's proxy takes up to a second, and an
+/// address that refuses is tried again at once, one that is gone after a second or more (K4).
+const PROXIES: Duration = Duration::from_secs(2);
 /// How long a member that is being terminated stays to report how far its log reaches, once Postgres is stopped.
 const LINGER: Duration = Duration::from_secs(15);
 
@@ -95,6 +98,7 @@ struct Driver {
     slots_at: Instant,
     keeping: Option<JoinHandle<()>>,
     stopped_since: Option<Instant>,
+    routed_at: Option<Instant>,
     said: Option<(Vec<&'static str>, String)>,
     news: News,
     /// Dropping it would end the watch.
@@ -135,6 +139,7 @@ impl Driver {
             passwords: std::sync::Mutex::default(),
             catch_up: std::sync::Mutex::default(),
             programs: std::sync::Mutex::default(),
+            segment: std::sync::OnceLock::new(),
             acts: context::Acts::default(),
         });
         if context.postmaster.now().pid().is_some() {
@@ -169,6 +174,7 @@ impl Driver {
             slots_at: Instant::default(),
             keeping: None,
             stopped_since: None,
+            routed_at: None,
             said: None,
             news,
             _lease: lease_watch,
@@ -218,6 +224,9 @@ impl Driver {
             terminating,
         };
         let view = view::view(&self.context, around)?;
+        if matches!(view.route, ha::Route::Here { .. }) {
+            self.routed_at = Some(now);
+        }
         let decision = ha::decide(&mut self.memory, &view, now);
         self.status.publish(&view, &decision);
         let address = self.context.config.pod_ip.to_string();
@@ -367,7 +376,7 @@ impl Driver {
         }
         let since = *self.stopped_since.get_or_insert(now);
         let lingered = now.since(since) >= LINGER;
-        let routed = matches!(view.route, ha::Route::Here { .. });
+        let routed = self.routed_at.is_some_and(|at| now.since(at) < PROXIES);
         let leads = match &view.record {
             RecordView::Known { record, .. } => record.leader.as_ref().is_some_and(|leader| {
                 leader.member() == view.member && leader.boot == view.boot && !leader.stopped

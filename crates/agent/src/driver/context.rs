@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anyhow::Context as _;
 use api::MemberSettings;
@@ -11,6 +11,7 @@ use ha::{Incarnation, Instant, MemberId, Names, Upstream};
 use postgres::Layout;
 use postgres::binaries::{Binaries, Major};
 use postgres::settings::{Access, Hba, HbaLine, Protocol, Settings};
+use postgres::wal::SegmentSize;
 use tokio::sync::Notify;
 
 use crate::clock;
@@ -51,6 +52,8 @@ pub(crate) struct Context {
     pub(crate) catch_up: Mutex<Option<Upstream>>,
     /// The programs, once found.
     pub(crate) programs: Mutex<Option<Binaries>>,
+    /// The size of a log segment, once read: the same in every copy of one database.
+    pub(crate) segment: OnceLock<SegmentSize>,
     /// Acts that began and ended, and when the last one ended.
     pub(crate) acts: Acts,
 }

@@ -4,10 +4,11 @@
 //! what processes are left (P7). What no query shows comes from [`super::tracked`].
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ha::{Bootstrap, Incarnation, Instant, Lsn, Postgres, Stopped, Walsender};
+use ha::{Bootstrap, Gate, Incarnation, Instant, Lsn, Postgres, Stopped, Walsender};
 use postgres::command::controldata::{self, ClusterState};
 use postgres::command::waldump::WalReader;
 use postgres::promote::{fence_xid, write_first_record};
@@ -20,6 +21,8 @@ use crate::supervised::PostmasterState;
 
 /// Time between two looks without any reason for one.
 const PERIOD: Duration = Duration::from_millis(200);
+/// The same while a master waits behind its gate for standbys to flush: nobody is served meanwhile.
+const PERIOD_CLOSED: Duration = Duration::from_millis(20);
 /// Bound of one look.
 const BOUND: Duration = Duration::from_secs(1);
 /// A running server that does not answer in time is what it was at the last look, for so long and no longer: a busy
@@ -64,7 +67,7 @@ impl Probe {
 async fn run(context: Arc<Context>, looks: watch::Sender<Look>) {
     let mut prober = Prober::new(context.layout.clone());
     let mut processes = context.postmaster.state();
-    let mut stopped: Option<(u64, Postgres)> = None;
+    let mut stopped: Option<(AtRest, Postgres)> = None;
     while !looks.is_closed() {
         let looked_at = clock::now();
         let state = *processes.borrow_and_update();
@@ -77,12 +80,12 @@ async fn run(context: Arc<Context>, looks: watch::Sender<Look>) {
                 Postgres::Unknown { why: "processes of PostgreSQL are still ending".to_owned() }
             }
             PostmasterState::Gone { .. } => {
-                let acts = context.acts_ended();
+                let now = AtRest::of(&context);
                 match &stopped {
-                    Some((known, postgres)) if *known == acts => postgres.clone(),
+                    Some((known, postgres)) if *known == now => postgres.clone(),
                     _ => {
                         let seen = at_rest(&context).await;
-                        stopped = (!matches!(seen, Postgres::Unknown { .. })).then(|| (acts, seen.clone()));
+                        stopped = (!matches!(seen, Postgres::Unknown { .. })).then(|| (now, seen.clone()));
                         seen
                     }
                 }
@@ -96,6 +99,7 @@ async fn run(context: Arc<Context>, looks: watch::Sender<Look>) {
             tokio::time::sleep(PERIOD / 4).await;
             continue;
         }
+        let waits = matches!(&postgres, Postgres::Primary(primary) if primary.gate == Gate::Closed);
         looks.send_if_modified(|look| {
             let news = look.postgres != postgres;
             let asked = context.acted_at() > look.looked_at;
@@ -103,7 +107,7 @@ async fn run(context: Arc<Context>, looks: watch::Sender<Look>) {
             news || asked
         });
         tokio::select! {
-            () = tokio::time::sleep(PERIOD) => {}
+            () = tokio::time::sleep(if waits { PERIOD_CLOSED } else { PERIOD }) => {}
             () = context.look.notified() => {}
             _ = processes.changed() => {}
         }
@@ -112,6 +116,26 @@ async fn run(context: Arc<Context>, looks: watch::Sender<Look>) {
 
 fn held(last: &Look, now: Instant) -> bool {
     matches!(last.postgres, Postgres::Standby(_) | Postgres::Primary(_)) && now.since(last.looked_at) < HOLD
+}
+
+/// By what the files of a stopped server are known again: reading them costs two programs' runs, and whatever changes
+/// them (a start, a rewind, a clone) writes its control file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct AtRest {
+    bootstrap: Bootstrap,
+    /// Device, inode, size and time of the last change, to the nanosecond; none without one.
+    control: Option<(u64, u64, u64, i64, i64)>,
+    /// A control file of a server that is not known by now may be written under our eyes: acts that ended.
+    acts: Option<u64>,
+}
+
+impl AtRest {
+    fn of(context: &Context) -> Self {
+        let control = std::fs::metadata(context.layout.data().join("global").join("pg_control")).ok();
+        let control = control.map(|it| (it.dev(), it.ino(), it.size(), it.mtime(), it.mtime_nsec()));
+        let acts = control.is_none().then(|| context.acts_ended());
+        Self { bootstrap: context.promise.get().bootstrap, control, acts }
+    }
 }
 
 async fn running(context: &Context, prober: &mut Prober) -> Postgres {

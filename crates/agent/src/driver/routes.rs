@@ -5,6 +5,7 @@
 //! slice is guarded by the epoch (S5). One call at a time, beside the acts on Postgres and never in their way.
 
 mod desired;
+mod readers;
 mod status;
 
 use std::collections::BTreeMap;
@@ -24,11 +25,12 @@ use tokio::task::JoinHandle;
 use super::failover::Failovers;
 use crate::config::Config;
 use desired::{Desired, Leading};
+use readers::Readers;
 
-/// How long a set of readers must be the same before it is written (K1).
-const DEBOUNCE: Duration = Duration::from_secs(1);
 /// Pause after a call that failed.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How long a watch of pods may lag behind a label that was written.
+const LABEL_LAG: Duration = Duration::from_secs(2);
 
 /// The leader's writes beside the record.
 pub(crate) struct Routes {
@@ -39,7 +41,7 @@ pub(crate) struct Routes {
     write: Option<(String, Watch<EndpointSlice>)>,
     running: Option<JoinHandle<Done>>,
     not_before: Instant,
-    wanted_readers: (Vec<Target>, Instant),
+    readers: Readers,
     done: Finished,
     failovers: Failovers,
     before: Before,
@@ -62,8 +64,7 @@ struct Place {
 struct Finished {
     epoch: Epoch,
     write: bool,
-    readers: Option<Vec<Target>>,
-    labels: BTreeMap<String, (String, Role)>,
+    labels: BTreeMap<String, (String, Role, Instant)>,
     status: Option<api::PostgresClusterStatus>,
 }
 
@@ -114,7 +115,7 @@ impl Routes {
             write: None,
             running: None,
             not_before: never,
-            wanted_readers: (Vec::new(), never),
+            readers: Readers::default(),
             done: Finished::default(),
             failovers: Failovers::default(),
             before: Before::default(),
@@ -216,11 +217,8 @@ impl Routes {
             self.done = Finished { epoch, ..Finished::default() };
         }
         let readers = desired::readers(leading, view, wanted, pods, &self.place.target(), now);
-        if self.wanted_readers.0 != readers {
-            self.wanted_readers = (readers.clone(), now);
-        }
-        let stable = now.since(self.wanted_readers.1) >= DEBOUNCE || self.done.readers.is_none();
-        if stable && self.done.readers.as_ref() != Some(&readers) {
+        self.readers.watch(&self.watches, &self.place.namespace, &routes.read.service, &self.place.address);
+        if let Some(readers) = self.readers.due(epoch, readers, &self.place.address, now) {
             let (slices, boot) = (self.slices.clone(), self.place.boot);
             self.running = Some(tokio::spawn(async move {
                 let written = publish(&slices, &routes.read, &routes.families, epoch, boot, &readers).await;
@@ -231,14 +229,14 @@ impl Routes {
         let label = pods.values().find_map(|pod| {
             let role = if pod.uid == self.place.pod_uid { Role::Master } else { Role::Replica };
             let said = pod.role == Some(role);
-            let tried = self.done.labels.get(&pod.name) == Some(&(pod.uid.clone(), role));
-            (!said && !tried && !pod.finished).then(|| (pod.name.clone(), pod.uid.clone(), role))
+            let wrong = !said && !self.labelled(pod, role, now) && !pod.finished;
+            wrong.then(|| (pod.name.clone(), pod.uid.clone(), role))
         });
         // The own label comes first: people look for the master.
         let own = pods
             .get(&self.place.pod)
             .filter(|pod| pod.uid == self.place.pod_uid && pod.role != Some(Role::Master))
-            .filter(|pod| !self.done.labels.contains_key(&pod.name))
+            .filter(|pod| !self.labelled(pod, Role::Master, now))
             .map(|pod| (pod.name.clone(), pod.uid.clone(), Role::Master));
         if let Some((name, uid, role)) = own.or(label) {
             let (calls, namespace) = (self.calls.clone(), self.place.namespace.clone());
@@ -276,7 +274,7 @@ impl Routes {
         let done = running.await;
         self.running = None;
         let (what, outcome) = match done {
-            Ok(done) => self.take(done),
+            Ok(done) => self.take(done, clock()),
             Err(error) => ("call", Err(error.into())),
         };
         if let Err(error) = outcome {
@@ -285,7 +283,7 @@ impl Routes {
         }
     }
 
-    fn take(&mut self, done: Done) -> (&'static str, anyhow::Result<()>) {
+    fn take(&mut self, done: Done, now: Instant) -> (&'static str, anyhow::Result<()>) {
         match done {
             Done::Write(epoch, outcome) => {
                 if outcome.is_ok() {
@@ -296,14 +294,14 @@ impl Routes {
             }
             Done::Retracted(outcome) => ("retraction", outcome),
             Done::Readers(epoch, readers, outcome) => {
-                if outcome.is_ok() && self.done.epoch == epoch {
-                    self.done.readers = Some(readers);
+                if outcome.is_ok() {
+                    self.readers.wrote(epoch, readers, now);
                 }
                 ("pgread", outcome)
             }
             Done::Label(epoch, name, uid, role, outcome) => {
                 if outcome.is_ok() && self.done.epoch == epoch {
-                    self.done.labels.insert(name, (uid, role));
+                    self.done.labels.insert(name, (uid, role, now));
                 }
                 ("label", outcome)
             }
@@ -318,6 +316,13 @@ impl Routes {
                 ("status", outcome)
             }
         }
+    }
+
+    /// Whether this pod was given this label so lately that the watch need not show it yet.
+    fn labelled(&self, pod: &PodFacts, role: Role, now: Instant) -> bool {
+        self.done.labels.get(&pod.name).is_some_and(|(uid, given, at)| {
+            *uid == pod.uid && *given == role && now.since(*at) < LABEL_LAG
+        })
     }
 
     /// Whether a call is under way.

@@ -25,14 +25,13 @@ pub(super) async fn follow(context: &Context, upstream: &Upstream) -> anyhow::Re
     promise(context, upstream).await?;
     let names = context.tracked.get().names;
     let settings = context.configuration(Some(upstream), &names, Access::Open)?;
+    // A new leader waits for this stream: the server is told at once, and that it has read it is shown afterwards.
+    settings.write_protocol(&context.layout).await?;
+    context.postmaster.reload()?;
     match Session::open(&context.layout, BOUND).await {
         Ok(session) => postgres::follow::follow(&context.layout, &session, &settings, BOUND).await?,
         // Not consistent yet, so it answers nobody: it may need this very upstream to become so.
-        Err(error) => {
-            tracing::debug!(%error, "following without a session");
-            settings.write_protocol(&context.layout).await?;
-            context.postmaster.reload()?;
-        }
+        Err(error) => tracing::debug!(%error, "following without a session"),
     }
     attached(context, upstream).await
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use ha::Gate;
 use postgres::Session;
-use postgres::settings::Access;
+use postgres::settings::{Access, Settings};
 
 use crate::driver::context::Context;
 
@@ -34,14 +34,21 @@ pub(super) async fn open(context: &Context) -> anyhow::Result<()> {
     ensure!(context.promise.get().sealed_below <= record.epoch, "this member has sealed itself");
     let facts = context.tracked.get();
     ensure!(facts.fence_xid.is_some() && facts.first_record.is_some(), "the first transaction is not known");
-    let session = Session::open(&context.layout, BOUND).await?;
     let settings = context.configuration(None, &facts.names, Access::Open)?;
     // From here on somebody may connect.
     context.tracked.set(|facts| facts.gate = Gate::Open);
-    let opened = postgres::gate::open(&context.layout, &session, &settings, BOUND).await;
+    let opened = admit(context, &settings).await;
     if opened.is_err() {
         // Perhaps open, surely not known to be: the next decision orders it again.
         context.tracked.set(|facts| facts.gate = Gate::Closed);
     }
-    Ok(opened?)
+    opened
+}
+
+/// Clients wait: the postmaster is told at once, and that it has read the file is shown afterwards.
+async fn admit(context: &Context, settings: &Settings) -> anyhow::Result<()> {
+    settings.write_hba(&context.layout).await?;
+    context.postmaster.reload()?;
+    let session = Session::open(&context.layout, BOUND).await?;
+    Ok(postgres::gate::open(&context.layout, &session, settings, BOUND).await?)
 }

@@ -7,13 +7,14 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use ha::{FenceToken, Gate, Names, Timeline};
+use ha::{FenceToken, Gate, Instant, Names, Timeline};
 use postgres::Session;
 use postgres::history::plant;
 use postgres::promote::{PromoteError, checkpoint, fence_xid};
 use postgres::settings::Access;
 
 use super::{keep_won, known_won, still_won};
+use crate::clock;
 use crate::driver::context::Context;
 
 /// Bound of a statement, a reload, the closing of the gate.
@@ -38,6 +39,7 @@ pub(super) async fn promote(
     let record = known_won(context, fence)?;
     keep_won(context, &record).await?;
 
+    let began = clock::now();
     let session = Session::open(&context.layout, BOUND).await?;
     let settings = context.configuration(None, names, Access::Closed)?;
     context.tracked.set(|facts| facts.names = Names::Unknown);
@@ -45,6 +47,7 @@ pub(super) async fn promote(
     settings.write_protocol(&context.layout).await?;
     postgres::gate::close(&context.layout, &session, &settings, BOUND).await?;
     context.tracked.set(|facts| facts.gate = Gate::Closed);
+    let closed = clock::now();
     super::start::uproot(context).await?;
     let wal = context.layout.wal();
     let planned = plant::plan(&wal, end.timeline, timeline)?;
@@ -54,6 +57,7 @@ pub(super) async fn promote(
 
     still_won(context, fence).await?;
     ensure!(context.tracked.get().end == Some(end), "the log has moved");
+    let prepared = clock::now();
     let promoted = match postgres::promote::promote(&context.layout, &session, timeline, PROMOTION).await {
         Err(error @ (PromoteError::WrongTimeline { .. } | PromoteError::Timeout(_))) => {
             context.postmaster.kill_all().await?;
@@ -61,6 +65,7 @@ pub(super) async fn promote(
         }
         other => other?,
     };
+    let out_of_recovery = clock::now();
     let fence_xid = fence_xid(&session).await?;
     let provisioned = super::provision::is_provisioned(context, &session).await?;
     let names = names.clone();
@@ -71,8 +76,19 @@ pub(super) async fn promote(
         facts.provisioned = provisioned;
         facts.end = None;
     });
+    // The others can follow from now on.
+    context.look.notify_one();
     context.promise.update(|promise| promise.planted = Vec::new()).await?;
-    tracing::info!(%timeline, first_record = %promoted.first_record, "promoted");
+    let millis = |to: Instant, from: Instant| u64::try_from(to.since(from).as_millis()).unwrap_or(u64::MAX);
+    tracing::info!(
+        %timeline,
+        first_record = %promoted.first_record,
+        gate_millis = millis(closed, began),
+        plant_and_read_millis = millis(prepared, closed),
+        promote_millis = millis(out_of_recovery, prepared),
+        after_millis = millis(clock::now(), out_of_recovery),
+        "promoted"
+    );
     let (layout, running) = (context.layout.clone(), checkpoint(&context.layout, CHECKPOINT));
     tokio::spawn(async move {
         match running.await {

@@ -54,8 +54,13 @@ pub(super) async fn find_end(context: &Context) -> anyhow::Result<Position> {
     let session = Session::open(&context.layout, BOUND).await?;
     let binaries = context.binaries()?;
     let data = context.layout.data();
-    let control = controldata::read(&binaries, &data, CONTROL).await?;
-    let reader = WalReader::new(&binaries, &data, control.segment);
+    let segment = if let Some(segment) = context.segment.get() {
+        *segment
+    } else {
+        let control = controldata::read(&binaries, &data, CONTROL).await?;
+        *context.segment.get_or_init(|| control.segment)
+    };
+    let reader = WalReader::new(&binaries, &data, segment);
     let end = end_of_wal(&context.layout, &session, &reader, &context.config.cluster, END).await?;
     context.tracked.set(|facts| facts.end = Some(end));
     Ok(end)
