@@ -152,11 +152,17 @@ impl History {
 
     /// The end of the last timeline that both histories share.
     pub fn common_end(&self, other: &History) -> Option<Lsn> {
+        self.common_position(other).map(|position| position.lsn)
+    }
+
+    /// The last position that both histories share: on the last timeline that both have been on, where the first of
+    /// them left it. None when they share none.
+    pub fn common_position(&self, other: &History) -> Option<Position> {
         let shared = |timeline: Timeline| {
             let leave = |h: &History| {
                 if h.timeline == timeline { Some(Lsn(u64::MAX)) } else { h.fork_of(timeline) }
             };
-            Some(leave(self)?.min(leave(other)?))
+            Some(Position { timeline, lsn: leave(self)?.min(leave(other)?) })
         };
         let mut timelines: Vec<Timeline> = self.ancestors.iter().map(|f| f.timeline).collect();
         timelines.push(self.timeline);

@@ -56,6 +56,11 @@ impl Layout {
         self.volume.join("pgdata.diverged")
     }
 
+    /// The diverged log that rewinds threw away, a directory each.
+    pub fn diverged(&self) -> PathBuf {
+        self.volume.join("diverged")
+    }
+
     /// The write-ahead log inside the data directory.
     pub fn wal(&self) -> PathBuf {
         self.data().join("pg_wal")

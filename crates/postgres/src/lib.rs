@@ -7,11 +7,14 @@
 //! Where to look: [`layout`] and [`binaries`] say where things are, [`settings`] renders configuration,
 //! [`command`] wraps PostgreSQL's programs, [`history`] and [`wal`] hold the arithmetic of timelines and positions,
 //! [`session`] and [`server`] talk to a running server, and [`seal`], [`follow`], [`promote`], [`gate`],
-//! [`replication`] and [`roles`] are the steps that the protocol asks for.
+//! [`replication`] and [`roles`] are the steps that the protocol asks for; [`archiver`] and [`diverged`] are what a
+//! hand-over and a rewind do on the side.
 
+pub mod archiver;
 pub mod binaries;
 pub mod command;
 pub mod conninfo;
+pub mod diverged;
 pub mod durable;
 pub mod follow;
 pub mod gate;

@@ -31,19 +31,51 @@ pub async fn in_use(session: &Session, names: &[&str]) -> Result<BTreeMap<String
     Ok(values)
 }
 
-/// P15: roles and databases for which commits wait for less than the cluster promises, as `role`, `database` or
-/// `role in database`.
-pub async fn lowered_synchronous_commit(session: &Session) -> Result<Vec<String>, SqlError> {
+/// P15: a role or a database whose commits wait for less than the cluster promises.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Lowered {
+    /// The role; none when it holds for every role.
+    pub role: Option<String>,
+    /// The database; none when it holds in every database.
+    pub database: Option<String>,
+    /// The value of `synchronous_commit`: `off`, `local`, `remote_write` or one of their other spellings.
+    pub value: String,
+}
+
+impl std::fmt::Display for Lowered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (&self.role, &self.database) {
+            (Some(role), Some(database)) => write!(f, "role {role:?} in database {database:?}")?,
+            (Some(role), None) => write!(f, "role {role:?}")?,
+            (None, Some(database)) => write!(f, "database {database:?}")?,
+            (None, None) => f.write_str("every role in every database")?,
+        }
+        write!(f, ": synchronous_commit = {}", self.value)
+    }
+}
+
+/// P15: roles and databases for which commits wait for less than the cluster promises, as `pg_db_role_setting` has
+/// them. A session may lower it for itself at any moment, and a function for its own run: those nobody can list, so
+/// this is a report and no promise.
+pub async fn lowered_synchronous_commit(session: &Session) -> Result<Vec<Lowered>, SqlError> {
     const WHAT: &str = "look for lowered durability";
     const QUERY: &str = "\
-SELECT concat_ws(' in ', r.rolname, d.datname)
+SELECT r.rolname::text, d.datname::text, substr(c, strpos(c, '=') + 1)
   FROM pg_db_role_setting AS s
   LEFT JOIN pg_roles AS r ON r.oid = s.setrole
   LEFT JOIN pg_database AS d ON d.oid = s.setdatabase,
        unnest(s.setconfig) AS c
  WHERE c ~* '^synchronous_commit=' AND c !~* '=(on|remote_apply|true|yes|1)$'
- ORDER BY 1";
-    session.rows(WHAT, QUERY, &[]).await?.iter().map(|row| column(WHAT, row, 0)).collect()
+ ORDER BY 1, 2";
+    let mut lowered = Vec::new();
+    for row in &session.rows(WHAT, QUERY, &[]).await? {
+        lowered.push(Lowered {
+            role: column(WHAT, row, 0)?,
+            database: column(WHAT, row, 1)?,
+            value: column(WHAT, row, 2)?,
+        });
+    }
+    Ok(lowered)
 }
 
 /// In which order members restart for a change of the P19 parameters.

@@ -46,6 +46,22 @@ pub(crate) fn children(parent: i32, cluster_name: &str) -> io::Result<Vec<Child>
     Ok(found)
 }
 
+/// Every process below `root`, nearest first, without `root` itself. Those that vanish meanwhile are left out.
+pub(crate) fn descendants(root: i32) -> io::Result<Vec<i32>> {
+    let mut found: Vec<i32> = Vec::new();
+    let mut next = vec![root];
+    while let Some(parent) = next.pop() {
+        for child in children(parent, "")? {
+            // A process id is a child of one process only; the check bounds the walk all the same.
+            if child.pid != root && !found.contains(&child.pid) {
+                found.push(child.pid);
+                next.push(child.pid);
+            }
+        }
+    }
+    Ok(found)
+}
+
 /// The fourth field of `/proc/PID/stat`, counted behind the command's closing parenthesis.
 fn parent_of(stat: &str) -> Option<i32> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()

@@ -7,8 +7,10 @@
 use std::collections::BTreeSet;
 
 use ha::Incarnation;
+use tokio_postgres::error::SqlState;
 
 use crate::identifier::{IdentifierError, quote_identifier, quote_literal};
+use crate::replication::slots::Dropped;
 use crate::scram::Verifier;
 use crate::session::{Session, SqlError, column};
 use crate::settings::{MEMBER_GROUP, SUPERUSER};
@@ -104,6 +106,36 @@ pub async fn drop_member_role(session: &Session, member: Incarnation) -> Result<
     let name = quote_identifier(&ha::types::application_name(member))?;
     session.batch("drop a member's role", &format!("DROP ROLE IF EXISTS {name}")).await?;
     Ok(())
+}
+
+/// Drops the roles `m_…` of everybody but these members; a role that streams now, or that somebody made own something,
+/// stays and is named.
+///
+/// Call it on the master with the same members as [`crate::replication::slots::drop_slots_except`]: without its role a
+/// member can neither stream nor clone.
+pub async fn drop_roles_except(
+    session: &Session,
+    members: &BTreeSet<Incarnation>,
+) -> Result<Dropped, RolesError> {
+    const STREAMS: &str = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE usename = $1::text::name)";
+    let mut outcome = Dropped::default();
+    for member in member_roles(session).await?.difference(members) {
+        let name = ha::types::application_name(*member);
+        let used = session.value::<bool>("look for a member's sessions", STREAMS, &[&name]).await?;
+        let dropped = !used
+            && match drop_member_role(session, *member).await {
+                Ok(()) => true,
+                Err(RolesError::Sql(error))
+                    if error.code() == Some(&SqlState::DEPENDENT_OBJECTS_STILL_EXIST) =>
+                {
+                    false
+                }
+                Err(error) => return Err(error),
+            };
+        let fate = if dropped { &mut outcome.dropped } else { &mut outcome.in_use };
+        fate.insert(*member);
+    }
+    Ok(outcome)
 }
 
 /// Sets the superuser's password, unless it is that already. True when it changed.

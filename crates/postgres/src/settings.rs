@@ -18,7 +18,7 @@ use crate::layout::Layout;
 
 pub use hba::{Access, Hba, HbaLine, HbaLineError, MEMBER_GROUP, MEMBER_MAP, OS_USER, SUPERUSER};
 pub use names::{NOBODY, UnknownNames, render_names};
-pub use protocol::{Protocol, ServerTls, WalLevel, floors};
+pub use protocol::{Archive, Protocol, ServerTls, WalLevel, floors};
 pub use refused::{MINIMUMS, REFUSED, REFUSED_PREFIXES, Refusal, STANDBY_FLOORS, refused};
 pub use user::{UserParameters, UserParametersError};
 

@@ -1,11 +1,12 @@
 //! One physical slot per member, on every electable member.
 //!
 //! Decides which slots there are. Must never drop one that is in use or not of ours. On a standby nobody reads from the
-//! slots, so they are moved by hand, or they would hold WAL for ever. Proved by `tests/servers/life.rs`.
+//! slots, so they are moved by hand, or they would hold WAL for ever. Proved by `tests/servers/members.rs`.
 
 use std::collections::BTreeSet;
 
 use ha::{Incarnation, Lsn};
+use tokio_postgres::error::SqlState;
 
 use super::standbys::member_of;
 use crate::session::{Session, SqlError, column, lsn_column};
@@ -66,26 +67,49 @@ pub async fn ensure_slots(
     Ok(missing)
 }
 
-/// Drops our slots of everybody but these members. Those in use stay; they are returned.
-pub async fn drop_other_slots(
+/// What became of the slots or roles of members that are gone.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Dropped {
+    /// Dropped now.
+    pub dropped: BTreeSet<Incarnation>,
+    /// Not of the given members, and still in use: they stay until they are not.
+    pub in_use: BTreeSet<Incarnation>,
+}
+
+/// Drops the slots `m_…` of everybody but these members, and of these only what nobody uses. Others' slots, logical ones
+/// and those of clones are never touched.
+///
+/// `members` must hold every member of every electorate in the record, and those that are about to join: a slot that is
+/// dropped too early costs its member a clone.
+pub async fn drop_slots_except(
     session: &Session,
     members: &BTreeSet<Incarnation>,
-) -> Result<Vec<Incarnation>, SqlError> {
-    let mut kept = Vec::new();
+) -> Result<Dropped, SqlError> {
+    const DROP: &str = "\
+SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
+ WHERE slot_name = $1::text::name AND NOT active AND slot_type = 'physical'";
+    let mut outcome = Dropped::default();
     for slot in slots(session).await? {
         if members.contains(&slot.member) {
             continue;
         }
-        // The server itself refuses a slot that has become active meanwhile.
         let name = ha::types::application_name(slot.member);
-        let drop = "\
-SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
- WHERE slot_name = $1::text::name AND NOT active AND slot_type = 'physical'";
-        if session.rows("drop a slot", drop, &[&name]).await?.is_empty() {
-            kept.push(slot.member);
-        }
+        let dropped = match session.rows("drop a slot", DROP, &[&name]).await {
+            Ok(rows) => !rows.is_empty(),
+            // It became active, or went, between the look and the drop.
+            Err(error)
+                if error
+                    .code()
+                    .is_some_and(|c| [SqlState::OBJECT_IN_USE, SqlState::UNDEFINED_OBJECT].contains(c)) =>
+            {
+                false
+            }
+            Err(error) => return Err(error),
+        };
+        let fate = if dropped { &mut outcome.dropped } else { &mut outcome.in_use };
+        fate.insert(slot.member);
     }
-    Ok(kept)
+    Ok(outcome)
 }
 
 /// On a standby: lets go of WAL that this member has flushed elsewhere already. Never moves a slot back, nor beyond

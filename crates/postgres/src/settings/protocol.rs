@@ -27,6 +27,18 @@ pub enum WalLevel {
     Logical,
 }
 
+/// What happens to a finished segment of the WAL.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Archive {
+    /// Nothing.
+    #[default]
+    Off,
+    /// This `archive_command` gets it.
+    Command(String),
+    /// Archiving is on and waits: during a stop, which a slow command would hold up (P17).
+    Held,
+}
+
 /// The server's certificate, its key, and the authority that client certificates must come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerTls {
@@ -59,6 +71,8 @@ pub struct Protocol {
     pub incarnation: Incarnation,
     /// Whom to stream from; none renders an empty `primary_conninfo`, which is what a seal is made of.
     pub upstream: Option<Upstream>,
+    /// What happens to finished segments.
+    pub archive: Archive,
     /// P19: values that a standby must not be below, from its control file.
     pub floors: BTreeMap<String, u64>,
 }
@@ -81,6 +95,7 @@ impl Protocol {
             names: Names::Placeholder,
             incarnation,
             upstream: None,
+            archive: Archive::Off,
             floors: BTreeMap::new(),
         }
     }
@@ -122,8 +137,14 @@ impl Protocol {
             ("wal_receiver_timeout", fixed("5s")),
             ("wal_retrieve_retry_interval", fixed("100ms")),
             ("wal_receiver_status_interval", fixed("1s")),
-            ("archive_mode", fixed("off")),
-            ("archive_command", String::new()),
+            ("archive_mode", fixed(if self.archive == Archive::Off { "off" } else { "on" })),
+            (
+                "archive_command",
+                match &self.archive {
+                    Archive::Command(command) => command.clone(),
+                    Archive::Off | Archive::Held => String::new(),
+                },
+            ),
             ("restore_command", String::new()),
             ("recovery_end_command", String::new()),
             ("recovery_target_timeline", fixed("latest")),

@@ -286,6 +286,15 @@ impl Member {
         tokio::time::timeout(BOUND, server.wait()).await.expect("stops").unwrap();
     }
 
+    /// True when the server that was asked to stop has ended within `bound`.
+    pub(crate) async fn ends_within(&mut self, bound: Duration) -> bool {
+        let ended = tokio::time::timeout(bound, self.server.as_mut().unwrap().wait()).await.is_ok();
+        if ended {
+            self.server = None;
+        }
+        ended
+    }
+
     /// Kills the postmaster and every process that is left of it.
     pub(crate) async fn kill(&mut self) {
         let mut server = self.server.take().unwrap();

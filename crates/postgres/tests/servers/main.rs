@@ -8,9 +8,12 @@
 
 mod common;
 
+mod diverged;
 mod facts;
 mod gate;
+mod handover;
 mod life;
+mod members;
 mod names;
 mod roles;
 mod seal;

@@ -38,12 +38,6 @@ fn the_files_have_no_errors_and_every_protocol_setting_is_in_use() {
             assert_eq!(used.get("max_connections").map(String::as_str), Some("100"));
             let pending = parameters::pending_restart(&fresh).await.unwrap();
             assert!(pending.contains("max_connections"), "{pending:?}");
-
-            fresh
-                .batch("role", "CREATE ROLE fast; ALTER ROLE fast SET synchronous_commit = off")
-                .await
-                .unwrap();
-            assert_eq!(parameters::lowered_synchronous_commit(&fresh).await.unwrap(), ["fast"]);
         })
     });
 }
@@ -98,6 +92,53 @@ fn the_log_is_read_back_and_cannot_be_forged() {
                 !messages.iter().any(|m| matches!(m, LogLine::Message { severity: "PANIC", .. })),
                 "{log}"
             );
+        })
+    });
+}
+
+#[test]
+fn p15_whoever_lowered_synchronous_commit_is_named() {
+    run(module_path!(), "p15_whoever_lowered_synchronous_commit_is_named", |lab| {
+        Box::pin(async move {
+            let one = Member::primary(&lab, 1).await;
+            let session = one.session().await;
+            let make = "CREATE ROLE fast LOGIN; CREATE ROLE \"Od d\"; CREATE ROLE good; CREATE ROLE quorum";
+            session.batch("roles", make).await.unwrap();
+            session.batch("database", "CREATE DATABASE loose").await.unwrap();
+            // The user's own right: no superuser is needed for oneself.
+            let own = "SET ROLE fast; ALTER ROLE fast SET synchronous_commit = off; RESET ROLE";
+            session.batch("lower", own).await.unwrap();
+            for lower in [
+                "ALTER ROLE \"Od d\" IN DATABASE loose SET synchronous_commit TO remote_write",
+                "ALTER DATABASE loose SET SYNCHRONOUS_COMMIT = 'LOCAL'",
+                "ALTER ROLE ALL SET synchronous_commit = 0",
+                "ALTER ROLE good SET synchronous_commit = remote_apply",
+                "ALTER ROLE quorum SET synchronous_commit = on",
+                "ALTER ROLE good IN DATABASE loose SET work_mem = '2MB'",
+            ] {
+                session.batch("lower", lower).await.unwrap();
+            }
+            let found = parameters::lowered_synchronous_commit(&session).await.unwrap();
+            let mut found: Vec<String> = found.iter().map(ToString::to_string).collect();
+            found.sort();
+            assert_eq!(
+                found,
+                [
+                    "database \"loose\": synchronous_commit = LOCAL",
+                    "every role in every database: synchronous_commit = 0",
+                    "role \"Od d\" in database \"loose\": synchronous_commit = remote_write",
+                    "role \"fast\": synchronous_commit = off",
+                ]
+            );
+            // What it means: such a client is told of success while nobody real could have flushed.
+            session
+                .batch("undo", "ALTER ROLE ALL RESET synchronous_commit; CREATE TABLE public.t (x int)")
+                .await
+                .unwrap();
+            let client = one.client().await;
+            let acknowledged =
+                client.batch_execute("SET synchronous_commit = off; INSERT INTO public.t VALUES (1)");
+            tokio::time::timeout(BOUND, acknowledged).await.expect("acknowledged by nobody").unwrap();
         })
     });
 }
