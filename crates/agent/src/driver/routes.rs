@@ -320,9 +320,10 @@ impl Routes {
 
     /// Whether this pod was given this label so lately that the watch need not show it yet.
     fn labelled(&self, pod: &PodFacts, role: Role, now: Instant) -> bool {
-        self.done.labels.get(&pod.name).is_some_and(|(uid, given, at)| {
-            *uid == pod.uid && *given == role && now.since(*at) < LABEL_LAG
-        })
+        self.done
+            .labels
+            .get(&pod.name)
+            .is_some_and(|(uid, given, at)| *uid == pod.uid && *given == role && now.since(*at) < LABEL_LAG)
     }
 
     /// Whether a call is under way.
