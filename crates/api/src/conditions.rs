@@ -60,6 +60,8 @@ pub mod reasons {
     pub const REFUSED: &str = "Refused";
     /// PostgreSQL refuses parameters; the last good ones stay in force.
     pub const PARAMETERS_REFUSED: &str = "ParametersRefused";
+    /// The API server refuses the pod template; the running members stay as they are (K22).
+    pub const POD_TEMPLATE_REFUSED: &str = "PodTemplateRefused";
     /// Another owner has an object of the name that is needed.
     pub const NAME_TAKEN: &str = "NameTaken";
     /// The first updated member did not become healthy in time.

@@ -30,6 +30,7 @@ use crate::{
 };
 
 mod applier;
+pub mod dry_run;
 
 pub use applier::{Applier, ApplyError};
 

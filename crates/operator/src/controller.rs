@@ -15,7 +15,7 @@ use kube::{ResourceExt as _, core::DeserializeGuard, runtime::controller::Action
 use kubernetes::{CallError, Calls, ErrorClass, FieldManager, events::Events, events::Severity};
 
 use crate::{
-    apply::{self, Applied, Applier, ApplyError},
+    apply::{self, Applied, Applier, ApplyError, dry_run},
     build::{certificates::rotation::Told, routes},
     cluster::ValidatedCluster,
     config::Defaults,
@@ -75,6 +75,9 @@ pub enum Error {
     /// Objects could not be written.
     #[error("cannot write the cluster's objects")]
     Apply(#[source] ApplyError),
+    /// Nobody knows whether the API server takes the new pod template.
+    #[error("cannot ask about the new pod template")]
+    DryRun(#[source] CallError),
     /// A slice could not be emptied.
     #[error("cannot empty a stale endpoint slice")]
     EmptySlice(#[source] CallError),
@@ -95,6 +98,7 @@ impl Error {
         match self {
             Self::Unreadable(_) => "Unreadable",
             Self::Dereference(source)
+            | Self::DryRun(source)
             | Self::EmptySlice(source)
             | Self::Status(source)
             | Self::Delete(source) => source.class().code(),
@@ -107,9 +111,11 @@ impl Error {
     fn is_conflict(&self) -> bool {
         let conflict = |call: &CallError| call.class() == ErrorClass::Conflict;
         match self {
-            Self::Dereference(call) | Self::EmptySlice(call) | Self::Status(call) | Self::Delete(call) => {
-                conflict(call)
-            }
+            Self::Dereference(call)
+            | Self::DryRun(call)
+            | Self::EmptySlice(call)
+            | Self::Status(call)
+            | Self::Delete(call) => conflict(call),
             Self::Apply(ApplyError::Leaving { .. } | ApplyError::RecordAppeared) => true,
             Self::Apply(source) => source.call().is_some_and(conflict),
             Self::Unreadable(_) | Self::Build(_) | Self::Timeout => false,
@@ -206,7 +212,7 @@ async fn attempt(
     context: &Context,
     now: Timestamp,
 ) -> Outcome {
-    let decision = prepared::decide(validated, observed, facts);
+    let mut decision = prepared::decide(validated, observed, facts);
     let mut outcome = Outcome {
         facts: decision.facts.clone(),
         pinned: Some(validated.pinned.clone()),
@@ -225,6 +231,23 @@ async fn attempt(
     }
     if cluster.spec.paused {
         return outcome;
+    }
+    match dry_run::refusal(context.calls(), validated, observed, &decision).await {
+        Ok(None) => {}
+        Ok(Some(why)) => {
+            if let Some(unchanged) = prepared::decide_without_change(observed, decision.facts.clone()) {
+                decision = unchanged;
+                outcome.progress = decision.plan.progress.clone();
+            }
+            let told = format!(
+                "Kubernetes refuses the pods that the spec asks for, the running ones stay as they are: {why}; correct the spec"
+            );
+            outcome.refused = Some((reasons::POD_TEMPLATE_REFUSED, told));
+        }
+        Err(error) => {
+            outcome.error = Some(Error::DryRun(error));
+            return outcome;
+        }
     }
     let prepared = match prepared::prepare(validated, observed, &decision, now) {
         Ok(prepared) => prepared,

@@ -83,6 +83,18 @@ pub fn decide(cluster: &ValidatedCluster, observed: &Observed, facts: Facts) -> 
     let memory = observed.templates.as_ref().and_then(|map| map.data.as_ref());
     let memory = memory.map(plan::template::Memory::from_data).unwrap_or_default();
     let in_force = plan::template::in_force(&facts, pod::template(cluster), &memory);
+    finish(facts, in_force)
+}
+
+/// The same when what the spec asks for was refused by the API server: the last good template stays in force (K22).
+/// `None` when there is none.
+pub fn decide_without_change(observed: &Observed, facts: Facts) -> Option<Decision> {
+    let memory = observed.templates.as_ref().and_then(|map| map.data.as_ref())?;
+    let in_force = plan::template::kept(&plan::template::Memory::from_data(memory))?;
+    Some(finish(facts, in_force))
+}
+
+fn finish(facts: Facts, in_force: InForce) -> Decision {
     let given_up = in_force.memory.bad.as_ref().map(|(hash, _)| hash.as_str());
     let plan = plan::plan(&facts, &in_force.hash, given_up);
     Decision { facts, plan, in_force }

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use api::{Pinned, PostgresCluster, PostgresClusterSpec, names, names::labels, parameters};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use kube::ResourceExt as _;
+use serde_json::Value;
 
 use crate::{
     cluster::{ValidatedCluster, owner_reference},
@@ -213,6 +214,10 @@ fn pod_template(spec: &PostgresClusterSpec) -> Result<Option<PodTemplateSpec>, R
     let Some(value) = &spec.pod_template else { return Ok(None) };
     let template: PodTemplateSpec = serde_json::from_value(value.clone())
         .map_err(|error| Refusal::PodTemplate { why: error.to_string() })?;
+    let understood = serde_json::to_value(&template).unwrap_or_default();
+    if let Some(field) = unknown_field("", value, &understood) {
+        return Err(Refusal::PodTemplate { why: format!("{field} is no field of a pod") });
+    }
     let pod = template.spec.as_ref();
     let refused = |field| Err(Refusal::PodTemplateField { field });
     if pod.is_some_and(|pod| pod.service_account_name.is_some() || pod.service_account.is_some()) {
@@ -236,4 +241,31 @@ fn pod_template(spec: &PostgresClusterSpec) -> Result<Option<PodTemplateSpec>, R
         return refused("the command of container postgres");
     }
     Ok(Some(template))
+}
+
+/// The first field of `written` that the typed form lost: a misspelt field must not be dropped in silence.
+fn unknown_field(path: &str, written: &Value, understood: &Value) -> Option<String> {
+    let says_nothing = |value: &Value| match value {
+        Value::Null => true,
+        Value::Object(fields) => fields.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        _ => false,
+    };
+    match (written, understood) {
+        (Value::Object(written), Value::Object(understood)) => {
+            written.iter().filter(|(_, value)| !says_nothing(value)).find_map(|(name, value)| {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                match understood.get(name) {
+                    Some(understood) => unknown_field(&path, value, understood),
+                    None => Some(path),
+                }
+            })
+        }
+        (Value::Array(written), Value::Array(understood)) => {
+            written.iter().zip(understood).enumerate().find_map(|(index, (written, understood))| {
+                unknown_field(&format!("{path}[{index}]"), written, understood)
+            })
+        }
+        _ => None,
+    }
 }

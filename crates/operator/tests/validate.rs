@@ -47,6 +47,10 @@ fn each_refusal_says_what_to_write() {
             "  podTemplate: {spec: {containers: [{name: postgres, command: [sh]}]}}",
             "podTemplate: the command of container postgres",
         ),
+        (
+            "  podTemplate: {spec: {containers: [{name: side, image: x, resurces: {}, imagePolicy: Always}]}}",
+            "podTemplate: is not a pod template: spec.containers[0].imagePolicy is no field of a pod",
+        ),
         ("  podTemplate: {metadata: {labels: {role: master}}}", "podTemplate: metadata.labels role"),
     ];
     for (spec, message) in refused {
@@ -64,6 +68,7 @@ fn what_users_write_is_accepted() {
         "  postgres: {parameters: {shared_buffers: 1GB, max_connections: 200}, sharedPreloadLibraries: [pg_stat_statements], hba: [\"hostssl all all 10.0.0.0/8 scram-sha-256\"]}",
         "  podTemplate: {metadata: {annotations: {a: b}}, spec: {containers: [{name: postgres, env: [{name: TZ, value: UTC}]}]}}",
         "  securityContext: {}",
+        "  podTemplate: {metadata: {creationTimestamp: null}, spec: {containers: [], tolerations: [{operator: Exists, tolerationSeconds: 5}], volumes: [{name: v, emptyDir: {sizeLimit: 1Gi}}], initContainers: [{name: i, image: x, livenessProbe: {httpGet: {port: 80}}, resources: {limits: {cpu: \"1\"}}}]}}",
     ] {
         validated(&with_spec(spec)).unwrap_or_else(|error| panic!("{spec}: {error}"));
     }

@@ -92,6 +92,13 @@ pub fn in_force(facts: &Facts, wanted: PodTemplateSpec, memory: &Memory) -> InFo
     InForce { template: wanted, hash, memory: Memory { good, bad: None }, halted: None }
 }
 
+/// The last good template stays, whatever the spec asks for; `None` when there is none yet.
+pub fn kept(memory: &Memory) -> Option<InForce> {
+    let template = memory.good.clone()?;
+    let hash = hash_of(template.metadata.as_ref()).unwrap_or_default().to_owned();
+    Some(InForce { template, hash, memory: memory.clone(), halted: None })
+}
+
 fn failing(facts: &Facts, hash: &str) -> Option<String> {
     facts.members.iter().find_map(|(pod, member)| {
         if member.hash.as_deref() != Some(hash) || member.ready || member.terminating {
