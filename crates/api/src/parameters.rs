@@ -6,80 +6,7 @@
 /// The most parameters that a cluster may set.
 pub const MAX_PARAMETERS: u32 = 256;
 
-/// Parameters that the protocol rests on, and those that would break the way members are run.
-pub const OWNED: &[&str] = &[
-    "allow_alter_system",
-    "archive_cleanup_command",
-    "archive_command",
-    "archive_library",
-    "archive_mode",
-    "archive_timeout",
-    "cluster_name",
-    "config_file",
-    "data_directory",
-    "data_sync_retry",
-    "event_source",
-    "external_pid_file",
-    "fsync",
-    "full_page_writes",
-    "hba_file",
-    "hot_standby",
-    "ident_file",
-    "include",
-    "include_dir",
-    "include_if_exists",
-    "listen_addresses",
-    "log_destination",
-    "log_directory",
-    "log_file_mode",
-    "log_filename",
-    "logging_collector",
-    "port",
-    "primary_conninfo",
-    "primary_slot_name",
-    "promote_trigger_file",
-    "recovery_end_command",
-    "recovery_init_sync_method",
-    "recovery_min_apply_delay",
-    "recovery_prefetch",
-    "recovery_target",
-    "recovery_target_action",
-    "recovery_target_inclusive",
-    "recovery_target_lsn",
-    "recovery_target_name",
-    "recovery_target_time",
-    "recovery_target_timeline",
-    "recovery_target_xid",
-    "restart_after_crash",
-    "restore_command",
-    "shared_preload_libraries",
-    "ssl",
-    "ssl_ca_file",
-    "ssl_cert_file",
-    "ssl_crl_dir",
-    "ssl_crl_file",
-    "ssl_key_file",
-    "ssl_passphrase_command",
-    "ssl_passphrase_command_supports_reload",
-    "sync_replication_slots",
-    "synchronized_standby_slots",
-    "synchronous_commit",
-    "synchronous_standby_names",
-    "unix_socket_directories",
-    "unix_socket_group",
-    "unix_socket_permissions",
-    "wal_level",
-    "wal_log_hints",
-    "wal_receiver_create_temp_slot",
-    "wal_receiver_status_interval",
-    "wal_receiver_timeout",
-    "wal_retrieve_retry_interval",
-    "wal_sender_timeout",
-    "zero_damaged_pages",
-];
-
-/// Parameters with a lower bound, since slots and senders of all members must always fit.
-const MINIMUM: &[(&str, u64)] = &[("max_replication_slots", 20), ("max_wal_senders", 20)];
+pub use ::parameters::{MINIMUMS, OWNED};
 
 /// Why a parameter is refused.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -147,16 +74,14 @@ pub fn check(name: &str, value: &str) -> Result<(), ParameterError> {
     if lower == "shared_preload_libraries" {
         return Err(ParameterError::OwnField { name: owner(), field: "postgres.sharedPreloadLibraries" });
     }
-    if OWNED.contains(&lower.as_str()) {
+    if ::parameters::is_owned(name) {
         return Err(ParameterError::Owned { name: owner() });
     }
     if value.chars().count() > crate::scalar::MAX_LENGTH as usize || value.chars().any(char::is_control) {
         return Err(ParameterError::Value { name: owner() });
     }
-    if let Some((_, minimum)) = MINIMUM.iter().find(|(parameter, _)| *parameter == lower)
-        && value.trim().parse::<u64>().is_ok_and(|value| value < *minimum)
-    {
-        return Err(ParameterError::TooLow { name: owner(), minimum: *minimum });
+    if let Some(minimum) = ::parameters::too_low(name, value) {
+        return Err(ParameterError::TooLow { name: owner(), minimum });
     }
     Ok(())
 }
@@ -201,7 +126,7 @@ mod tests {
             ("shared_buffers", "1GB"),
             ("pg_stat_statements.max", "5000"),
             ("max_wal_senders", "40"),
-            ("log_line_prefix", "%m [%p] 'q' \\ "),
+            ("application_name", "%m [%p] 'q' \\ "),
             ("DateStyle", "ISO, DMY"),
         ] {
             assert_eq!(check(name, value), Ok(()), "{name}");

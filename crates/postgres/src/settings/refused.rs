@@ -1,79 +1,9 @@
 //! The parameters that users do not set, and the ones with a floor.
 //!
-//! Decides what the protocol owns. The API's admission rules use the same lists. Must never let through what durability,
-//! the election, access or our reading of logs rests on. Proved by `tests`.
+//! What the protocol owns is in the table of the crate `parameters`, which the API's admission rules take as well. Must
+//! never let through what durability, the election, access or our reading of logs rests on. Proved by `tests`.
 
-/// Parameters that the operator owns, whatever their value (§2).
-pub const REFUSED: &[&str] = &[
-    "allow_alter_system",
-    "allow_in_place_tablespaces",
-    "allow_system_table_mods",
-    "archive_cleanup_command",
-    "archive_command",
-    "archive_library",
-    "archive_mode",
-    "autovacuum_start_daemon",
-    "bonjour",
-    "bonjour_name",
-    "cluster_name",
-    "config_file",
-    "data_directory",
-    "data_sync_retry",
-    "event_source",
-    "external_pid_file",
-    "fsync",
-    "full_page_writes",
-    "hba_file",
-    "hot_standby",
-    "ident_file",
-    "ignore_checksum_failure",
-    "ignore_invalid_pages",
-    "ignore_system_indexes",
-    "include",
-    "include_dir",
-    "include_if_exists",
-    "lc_messages",
-    "listen_addresses",
-    "log_destination",
-    "log_directory",
-    "log_file_mode",
-    "log_filename",
-    "log_line_prefix",
-    "log_rotation_age",
-    "log_rotation_size",
-    "log_timezone",
-    "log_truncate_on_rotation",
-    "logging_collector",
-    "password_encryption",
-    "port",
-    "promote_trigger_file",
-    "restart_after_crash",
-    "restore_command",
-    "shared_preload_libraries",
-    "sync_replication_slots",
-    "synchronized_standby_slots",
-    "trace_recovery_messages",
-    "trace_sort",
-    "unix_socket_directories",
-    "unix_socket_group",
-    "unix_socket_permissions",
-    "wal_consistency_checking",
-    "wal_level",
-    "wal_log_hints",
-    "wal_receiver_create_temp_slot",
-    "wal_receiver_timeout",
-    "wal_retrieve_retry_interval",
-    "wal_sender_timeout",
-    "wal_sync_method",
-    "zero_damaged_pages",
-];
-
-/// Every parameter whose name starts so is owned as well.
-pub const REFUSED_PREFIXES: &[&str] =
-    &["debug_", "krb_", "primary_", "recovery_", "ssl", "synchronous_", "syslog_", "wal_debug"];
-
-/// Parameters that users may set, but not below this: replication needs them from birth (§2).
-pub const MINIMUMS: &[(&str, u64)] = &[("max_replication_slots", 20), ("max_wal_senders", 20)];
+pub use ::parameters::{MINIMUMS, OWNED as REFUSED, OWNED_PREFIXES as REFUSED_PREFIXES};
 
 /// P19: parameters that must not be lower on a standby than on the master whose WAL it replays.
 pub const STANDBY_FLOORS: &[&str] = &[
@@ -102,13 +32,11 @@ pub enum Refusal {
 
 /// Says whether and why a user's parameter is refused. Names are compared in lower case, as PostgreSQL does.
 pub fn refused(name: &str, value: &str) -> Option<Refusal> {
-    let name = name.to_ascii_lowercase();
-    if REFUSED.contains(&name.as_str()) || REFUSED_PREFIXES.iter().any(|p| name.starts_with(p)) {
-        return Some(Refusal::Owned(name));
+    let lower = || name.to_ascii_lowercase();
+    if ::parameters::is_owned(name) {
+        return Some(Refusal::Owned(lower()));
     }
-    let &(_, least) = MINIMUMS.iter().find(|(minimum, _)| *minimum == name)?;
-    let enough = value.trim().parse::<u64>().is_ok_and(|v| v >= least);
-    (!enough).then_some(Refusal::TooLow { name, least })
+    ::parameters::too_low(name, value).map(|least| Refusal::TooLow { name: lower(), least })
 }
 
 #[cfg(test)]
