@@ -87,6 +87,11 @@ pub(crate) fn base(cache: &Cache) -> Result<Vec<PathBuf>> {
     Ok(archives)
 }
 
+/// The archives of the PostgreSQL images by major version, made when they are missing.
+pub(crate) fn postgres(cache: &Cache) -> Result<Vec<(u8, PathBuf)>> {
+    debian::MAJORS.iter().map(|postgres| Ok((postgres.major(), postgres.ensure(cache)?))).collect()
+}
+
 fn pause(cache: &Cache) -> Result<PathBuf> {
     const SOURCE: &str = include_str!("../rig/images/pause.c");
     let config = Config { entrypoint: vec!["/pause".to_owned()], ..Config::default() };

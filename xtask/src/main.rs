@@ -11,6 +11,7 @@ mod golang;
 mod images;
 mod packages;
 mod rig;
+mod servers;
 mod sim;
 mod test;
 mod this;
@@ -40,6 +41,9 @@ enum Task {
     Crd(crd::Arguments),
     /// Run the simulator of the protocol.
     Sim(sim::Arguments),
+    /// Run a program among the servers of one major version.
+    #[command(hide = true)]
+    Servers(servers::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -52,6 +56,7 @@ fn main() -> ExitCode {
         Task::Tidy(arguments) => tidy::run(&arguments),
         Task::Crd(arguments) => crd::run(&arguments),
         Task::Sim(arguments) => sim::run(&arguments),
+        Task::Servers(arguments) => servers::run(&arguments),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

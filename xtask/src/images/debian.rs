@@ -41,6 +41,11 @@ const USER: [(&str, &str); 3] = [
 ];
 
 impl Postgres {
+    /// The major version.
+    pub(crate) fn major(&self) -> u8 {
+        self.major
+    }
+
     /// Name of the image.
     pub(crate) fn reference(&self) -> String {
         format!("rig.test/pg:{}", self.major)

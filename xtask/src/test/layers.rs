@@ -1,6 +1,6 @@
 //! What each layer runs.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use super::counts::{self, Counts};
 use crate::deploy::{self, Target};
 use crate::this::{self, StartedRig};
-use crate::{command, tidy};
+use crate::{command, servers, tidy};
 
 /// Seeds of one run in CI; the long forms are for people (`cargo xtask sim`).
 const SEEDS: &str = "2000";
@@ -48,36 +48,21 @@ pub(super) fn sim() -> Result<Counts> {
     Ok(step_shown(this::xtask(["sim", "--seeds", SEEDS])?))
 }
 
-/// Facts about PostgreSQL, on every major version that is installed, at least one.
+/// How many tests of real servers run at once: they wait more than they compute.
+const SERVER_TESTS: &str = "4";
+
+/// Facts about PostgreSQL and every step of the adapter, on servers of every supported major version.
 pub(super) fn postgres() -> Result<Counts> {
-    let installed = || -> bool {
-        std::fs::read_dir("/usr/lib/postgresql").is_ok_and(|entries| {
-            entries.filter_map(Result::ok).any(|entry| entry.path().join("bin/postgres").exists())
-        })
-    };
-    if !installed() {
-        command::run("refresh the list of Debian packages", command::command("apt-get", ["update", "-q"]))?;
-        // Without Debian's own cluster, which nobody asked for and which would start by itself.
-        std::fs::create_dir_all("/etc/postgresql-common").context("creating /etc/postgresql-common")?;
-        let settings = Path::new("/etc/postgresql-common/createcluster.conf");
-        if !settings.exists() {
-            std::fs::write(settings, "create_main_cluster = false\n")
-                .context("writing createcluster.conf")?;
-        }
-        let mut install =
-            command::command("apt-get", ["install", "-y", "-q", "--no-install-recommends", "postgresql"]);
-        install.env("DEBIAN_FRONTEND", "noninteractive");
-        command::run("install PostgreSQL", install)?;
+    let mut counts = Counts::default();
+    for servers in servers::ensure()? {
+        println!("== PostgreSQL {}", servers.major);
+        let mut tests =
+            this::cargo(["test", "--package", "matriarch-postgres", "--locked", "--no-fail-fast"]);
+        tests.args(["--test", "*", "--config", &servers.cargo_runner()?]);
+        tests.env("RUST_TEST_THREADS", SERVER_TESTS);
+        counts += counts::tests(tests)?;
     }
-    counts::tests(this::cargo([
-        "test",
-        "--package",
-        "matriarch-postgres",
-        "--locked",
-        "--no-fail-fast",
-        "--test",
-        "*",
-    ]))
+    Ok(counts)
 }
 
 /// The charts: lint, and what they render with every switch on and off.

@@ -19,8 +19,12 @@ use postgres::{Binaries, Layout, Session, follow, gate, replication, roles};
 /// Bound of every single step: generous, it only catches a hang.
 pub(crate) const BOUND: Duration = Duration::from_secs(20);
 
-/// Runs the test once per installed major. PostgreSQL refuses to run as root, so root runs this very test again as an
-/// unprivileged user.
+/// Directories of server programs, separated as in `PATH`: the tests use exactly these. Set by the program that runs the
+/// tests inside a root file system, whose `/tmp` is its own.
+const VARIABLE: &str = "MATRIARCH_POSTGRES";
+
+/// Runs the test once per major: those that [`VARIABLE`] names, else those that are installed. PostgreSQL refuses to run
+/// as root, so root runs this very test again as an unprivileged user.
 pub(crate) fn run<F>(module: &str, name: &str, test: F)
 where
     F: Fn(Arc<Lab>) -> Pin<Box<dyn Future<Output = ()>>>,
@@ -30,17 +34,59 @@ where
         again_unprivileged(name);
         return;
     }
-    let installed = Binaries::installed();
-    if installed.is_empty() {
+    let servers = servers();
+    if servers.is_empty() {
         println!("SKIPPED {name}: no PostgreSQL server programs of a supported major are installed");
         return;
     }
-    for binaries in installed {
+    for binaries in servers {
         println!("{name} on PostgreSQL {}", binaries.major());
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let lab = Arc::new(Lab::new(binaries));
         runtime.block_on(test(lab));
+    }
+}
+
+fn servers() -> Vec<Binaries> {
+    let Some(directories) = std::env::var_os(VARIABLE) else { return Binaries::installed() };
+    let at = |directory: PathBuf| {
+        Binaries::at(&directory)
+            .unwrap_or_else(|| panic!("{VARIABLE}: no servers in {}", directory.display()))
+    };
+    std::env::split_paths(&directories).map(at).collect()
+}
+
+static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+/// A new cluster. Where `/tmp` is ours alone the first one is kept, and the others are copies of it.
+async fn initdb(binaries: &Binaries, layout: &Layout) {
+    let bound = Duration::from_secs(120);
+    if std::env::var_os(VARIABLE).is_none() {
+        Initdb::default().run(binaries, layout, bound).await.unwrap();
+        return;
+    }
+    let kept = Layout::new(std::env::temp_dir().join(format!("initdb-{}", binaries.major())));
+    {
+        let _alone = ONE_AT_A_TIME.lock().await;
+        if !kept.has_data() {
+            std::fs::create_dir_all(kept.volume()).unwrap();
+            Initdb::default().run(binaries, &kept, bound).await.unwrap();
+        }
+    }
+    copy_below(&kept.data(), &layout.data());
+    layout.prepare().unwrap();
+}
+
+fn copy_below(from: &Path, to: &Path) {
+    std::fs::create_dir(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_below(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
     }
 }
 
@@ -166,7 +212,7 @@ impl Member {
     /// A new cluster, started as a master that waits for nobody real.
     pub(crate) async fn primary(lab: &Arc<Lab>, number: u64) -> Self {
         let mut member = Self::new(lab, number);
-        Initdb::default().run(&lab.binaries, &member.layout, Duration::from_secs(120)).await.unwrap();
+        initdb(&lab.binaries, &member.layout).await;
         member.start_primary().await;
         let session = member.session().await;
         roles::ensure_member_group(&session).await.unwrap();
@@ -301,8 +347,14 @@ impl Member {
         let parent = server.id().unwrap();
         let children = children(parent);
         server.kill().await.unwrap();
-        for pid in children {
-            send(pid, rustix::process::Signal::KILL);
+        for pid in &children {
+            send(*pid, rustix::process::Signal::KILL);
+        }
+        // They are the shared memory's last users, and a start is refused while it is in use.
+        let start = Instant::now();
+        while let Some(pid) = children.iter().find(|pid| is_alive(**pid)) {
+            assert!(start.elapsed() < BOUND, "{pid} survives SIGKILL");
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
 
@@ -387,6 +439,13 @@ impl Drop for Member {
 
 pub(crate) fn send(pid: i32, signal: rustix::process::Signal) {
     let _ = rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal);
+}
+
+/// True while it runs; a zombie that nobody has buried yet does not.
+pub(crate) fn is_alive(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')')
+        .is_some_and(|(_, rest)| !matches!(rest.trim_start().chars().next(), Some('Z' | 'X')))
 }
 
 /// The kernel's list of a process's children.
