@@ -12,7 +12,10 @@ mod failover;
 mod files;
 #[cfg(test)]
 mod fixtures;
+mod gone;
+mod inspect;
 mod lane;
+mod led_to;
 mod members;
 mod parameters;
 mod postgres_probe;
@@ -30,7 +33,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use ha::{
-    Action, Announcement, Decision, FenceToken, Instant, Memory, Phase, Postgres, Record, RecordView, View,
+    Action, Announcement, Condition, Decision, FenceToken, Gate, Instant, Memory, Phase, Postgres, Record,
+    RecordView, View,
 };
 use k8s_openapi::api::coordination::v1::Lease;
 use kubernetes::Calls;
@@ -44,7 +48,7 @@ use tokio::task::JoinHandle;
 
 use crate::clock;
 use crate::config::Config;
-use crate::http::StatusHandle;
+use crate::http::{Findings, StatusHandle};
 use crate::peers::Channel;
 use crate::supervised::{Postmaster, PostmasterState};
 use context::Context;
@@ -55,7 +59,7 @@ use postgres_probe::{Look, Probe};
 use record::{Keeper, Outcome};
 use routes::Routes;
 use tell::Tell;
-use upkeep::Due;
+use upkeep::Begun;
 use view::Surroundings;
 
 /// The longest time between two turns.
@@ -95,7 +99,8 @@ struct Driver {
     tell: Tell,
     told_refused: Option<String>,
     renewed_at: Instant,
-    slots_at: Instant,
+    begun: Begun,
+    told: Findings,
     keeping: Option<JoinHandle<()>>,
     stopped_since: Option<Instant>,
     routed_at: Option<Instant>,
@@ -140,6 +145,8 @@ impl Driver {
             catch_up: std::sync::Mutex::default(),
             programs: std::sync::Mutex::default(),
             segment: std::sync::OnceLock::new(),
+            led_to: led_to::LedTo::default(),
+            findings: watch::Sender::new(Findings::default()),
             acts: context::Acts::default(),
         });
         if context.postmaster.now().pid().is_some() {
@@ -171,7 +178,8 @@ impl Driver {
             tell,
             told_refused: None,
             renewed_at: Instant::default(),
-            slots_at: Instant::default(),
+            begun: Begun::default(),
+            told: Findings::default(),
             keeping: None,
             stopped_since: None,
             routed_at: None,
@@ -227,11 +235,16 @@ impl Driver {
         if matches!(view.route, ha::Route::Here { .. }) {
             self.routed_at = Some(now);
         }
+        self.context.led_to.observe(self.routes.points_here(), leads(&view), now);
         let decision = ha::decide(&mut self.memory, &view, now);
         self.status.publish(&view, &decision);
         let address = self.context.config.pod_ip.to_string();
         let mut said = Announcement::compose(&view, &decision, &address, now);
         self.context.parameters.tell(&wanted.postgres, &self.context.files.get(), &mut said);
+        if said.condition == Condition::Standby && self.context.tracked.get().gate == Gate::Closed {
+            // It answers nobody yet: not for readers.
+            said.condition = Condition::Starting;
+        }
         self.context.channel.announce(said.clone());
         if self.told_refused != said.parameters_refused {
             if let Some(why) = &said.parameters_refused {
@@ -239,6 +252,7 @@ impl Driver {
             }
             self.told_refused.clone_from(&said.parameters_refused);
         }
+        self.tell_findings(&wanted.cluster.uid);
         self.log_once(&decision);
         self.pace_reads(&view, &decision);
         self.routes.observe(&view, &decision, now);
@@ -305,11 +319,11 @@ impl Driver {
         if self.lane.current().is_some() {
             return;
         }
-        let Some(due) = upkeep::due(&self.context, view, self.slots_at, now) else { return };
+        let Some(due) = upkeep::due(&self.context, view, self.begun, now) else { return };
         let context = Arc::clone(&self.context);
         let started = self.lane.upkeep(due.name(), now, async move { upkeep::run(&context, due).await });
-        if started && due == Due::Slots {
-            self.slots_at = now;
+        if started {
+            self.begun.note(due, now);
         }
     }
 
@@ -386,6 +400,25 @@ impl Driver {
         lingered || !(routed || leads)
     }
 
+    /// Each kind of finding is an Event when it comes or changes.
+    fn tell_findings(&mut self, cluster_uid: &str) {
+        let found = self.context.findings.borrow().clone();
+        self.status.found(&found);
+        let lowered = found.lowered_durability.join("; ");
+        if found.lowered_durability != self.told.lowered_durability && !lowered.is_empty() {
+            self.tell.found(cluster_uid, "DurabilityLowered", &lowered);
+        }
+        let foreign = found.foreign_settings.join("; ");
+        if found.foreign_settings != self.told.foreign_settings && !foreign.is_empty() {
+            self.tell.found(cluster_uid, "SettingsChanged", &foreign);
+        }
+        for kept in found.diverged_wal.iter().filter(|kept| !self.told.diverged_wal.contains(kept)) {
+            let what = format!("{} bytes of diverged WAL are kept in {}", kept.bytes, kept.path);
+            self.tell.found(cluster_uid, "DivergedWalKept", &what);
+        }
+        self.told = found;
+    }
+
     fn log_once(&mut self, decision: &Decision) {
         let actions: Vec<_> = decision.actions.iter().map(lane::name).collect();
         let kinds: Vec<String> = decision
@@ -440,6 +473,15 @@ impl Driver {
             Err(error) => tracing::error!(%error, "a swap did not end"),
         }
     }
+}
+
+/// Whether the newest record that is known names this member.
+fn leads(view: &View) -> Option<bool> {
+    let record = match &view.record {
+        RecordView::Known { record, .. } => Some(record.as_ref()),
+        _ => view.promise.last_record.as_ref(),
+    };
+    Some(record?.names(&view.member)).filter(|_| record.is_some_and(|record| record.leader.is_some()))
 }
 
 /// What a turn came to.

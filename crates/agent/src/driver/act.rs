@@ -6,6 +6,7 @@
 
 mod clone;
 mod follow;
+mod fork;
 mod gate;
 mod initialise;
 mod names;
@@ -70,6 +71,11 @@ pub(crate) async fn end_of_log(context: &Context) -> anyhow::Result<()> {
 /// Corrects roles and passwords after a Secret has changed.
 pub(crate) async fn provision_again(context: &Context) -> anyhow::Result<()> {
     provision::provision(context).await
+}
+
+/// Lets readers in to a standby that nobody is led to for writing any more.
+pub(crate) async fn open_to_readers(context: &Context) -> anyhow::Result<()> {
+    gate::open_to_readers(context).await
 }
 
 /// A clean stop; the next decisions start it again in the role that the record says.

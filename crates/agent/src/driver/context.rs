@@ -12,15 +12,17 @@ use postgres::Layout;
 use postgres::binaries::{Binaries, Major};
 use postgres::settings::{Access, Hba, HbaLine, Protocol, Settings};
 use postgres::wal::SegmentSize;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::clock;
 use crate::config::Config;
 use crate::driver::files::{Credentials, Files};
+use crate::driver::led_to::LedTo;
 use crate::driver::parameters::{Parameters, parse};
 use crate::driver::promise::Store;
 use crate::driver::record::Keeper;
 use crate::driver::tracked::Tracked;
+use crate::http::Findings;
 use crate::peers::Channel;
 use crate::supervised::Postmaster;
 
@@ -54,6 +56,10 @@ pub(crate) struct Context {
     pub(crate) programs: Mutex<Option<Binaries>>,
     /// The size of a log segment, once read: the same in every copy of one database.
     pub(crate) segment: OnceLock<SegmentSize>,
+    /// Whether writers may still be led here.
+    pub(crate) led_to: LedTo,
+    /// What a user should know, as of the last look.
+    pub(crate) findings: watch::Sender<Findings>,
     /// Acts that began and ended, and when the last one ended.
     pub(crate) acts: Acts,
 }

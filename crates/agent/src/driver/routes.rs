@@ -159,6 +159,19 @@ impl Routes {
         }
     }
 
+    /// Whether `pgwrite` points at this pod, written in whatever life of it; none before it was read.
+    pub(crate) fn points_here(&self) -> Option<bool> {
+        let (name, watch) = self.write.as_ref()?;
+        match watch.seen().lookup(name) {
+            Lookup::Unknown => None,
+            Lookup::Missing => Some(false),
+            Lookup::Known(slice) => {
+                let state = SliceState::of(slice.as_ref().clone());
+                Some(state.points_only_at(&self.place.pod_uid, &[self.place.address]))
+            }
+        }
+    }
+
     /// Starts the most important call that is due, if none runs.
     pub(crate) fn turn(
         &mut self,

@@ -15,6 +15,9 @@ use crate::config::Config;
 /// The name under which agents report.
 const CONTROLLER: &str = "matriarch-agent";
 
+/// Characters that an Event's note has room for.
+const NOTE: usize = 1000;
+
 /// Writes Events beside everything else.
 #[derive(Clone)]
 pub(crate) struct Tell {
@@ -48,6 +51,12 @@ impl Tell {
     pub(crate) fn parameters_refused(&self, cluster_uid: &str, why: &str) {
         let note = format!("{} keeps its last good parameters: {why}", self.config.pod_name);
         self.event(cluster_uid, Severity::Warning, "ParametersRefused", "configure", note);
+    }
+
+    /// Something that a user should know.
+    pub(crate) fn found(&self, cluster_uid: &str, reason: &'static str, what: &str) {
+        let note: String = format!("{}: {what}", self.config.pod_name).chars().take(NOTE).collect();
+        self.event(cluster_uid, Severity::Warning, reason, "inspect", note);
     }
 
     fn event(&self, uid: &str, severity: Severity, reason: &'static str, action: &'static str, note: String) {

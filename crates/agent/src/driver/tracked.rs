@@ -30,6 +30,8 @@ pub(crate) struct Facts {
     pub(crate) provisioned: bool,
     /// Members whose slot and role were made or seen in this run.
     pub(crate) prepared: BTreeSet<Incarnation>,
+    /// For whom slots and roles were swept in this run, when nothing was left to drop.
+    pub(crate) swept: Option<BTreeSet<Incarnation>>,
     /// P19: what this run was started with at the least.
     pub(crate) floors: BTreeMap<String, u64>,
 }
@@ -46,6 +48,7 @@ impl Facts {
             fence_xid: None,
             provisioned: false,
             prepared: BTreeSet::new(),
+            swept: None,
             floors: BTreeMap::new(),
         }
     }

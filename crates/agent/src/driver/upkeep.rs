@@ -10,15 +10,37 @@ use ha::{Condition, Gate, Incarnation, Instant, MemberName, Names, Postgres, Vie
 use postgres::Session;
 use postgres::parameters::pending_restart;
 use postgres::reload::{ReloadError, reload};
-use postgres::replication::slots::{advance_slot, ensure_slots};
+use postgres::replication::slots::{Dropped, advance_slot, drop_slots_except, ensure_slots};
+use postgres::roles::drop_roles_except;
 use postgres::settings::Access;
 
 use super::act;
 use super::context::Context;
+use super::inspect::inspect;
 
 const BOUND: Duration = Duration::from_secs(5);
 /// How often slots on a standby are moved.
 const SLOTS: Duration = Duration::from_secs(10);
+/// How often it is looked for what a user should know.
+const INSPECT: Duration = Duration::from_secs(15);
+
+/// When the regular ones were last begun.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Begun {
+    slots: Instant,
+    inspected: Instant,
+}
+
+impl Begun {
+    /// This one begins.
+    pub(crate) fn note(&mut self, due: Due, now: Instant) {
+        match due {
+            Due::Slots => self.slots = now,
+            Due::Inspect => self.inspected = now,
+            _ => {}
+        }
+    }
+}
 
 /// An upkeep that is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,8 +53,12 @@ pub(crate) enum Due {
     Provision,
     /// A restart was asked for, and parameters wait for one.
     Restart,
-    /// Keep the other members' slots on this standby.
+    /// Keep the other members' slots on this standby; drop those of members that are gone.
     Slots,
+    /// Nobody is led to this standby for writing any more: readers may come in.
+    Readers,
+    /// Look for what a user should know.
+    Inspect,
 }
 
 impl Due {
@@ -44,12 +70,21 @@ impl Due {
             Self::Provision => "passwords",
             Self::Restart => "restart",
             Self::Slots => "slots",
+            Self::Readers => "admit-readers",
+            Self::Inspect => "inspect",
         }
     }
 }
 
-/// The most important upkeep that is due. `slots_at`: when slots were last looked after.
-pub(crate) fn due(context: &Context, view: &View, slots_at: Instant, now: Instant) -> Option<Due> {
+/// The most important upkeep that is due.
+pub(crate) fn due(context: &Context, view: &View, begun: Begun, now: Instant) -> Option<Due> {
+    let first = changed(context, view, begun, now);
+    let regular = matches!(&view.postgres, Postgres::Primary(primary) if primary.gate == Gate::Open)
+        || matches!(&view.postgres, Postgres::Standby(standby) if standby.streaming);
+    first.or_else(|| (regular && now.since(begun.inspected) >= INSPECT).then_some(Due::Inspect))
+}
+
+fn changed(context: &Context, view: &View, begun: Begun, now: Instant) -> Option<Due> {
     let facts = context.tracked.get();
     let known = context.files.get();
     let wanted = known.settings.as_ref()?;
@@ -58,6 +93,9 @@ pub(crate) fn due(context: &Context, view: &View, slots_at: Instant, now: Instan
         Postgres::Standby(standby) => {
             if standby.upstream.is_none() && !standby.streaming && standby.end.is_none() {
                 return Some(Due::EndOfLog);
+            }
+            if facts.gate == Gate::Closed && !context.led_to.keeps_closed(now) {
+                return Some(Due::Readers);
             }
             // After a restart of the agent alone, whom it follows is not known until it is told again.
             standby.upstream.is_some() || standby.end.is_some()
@@ -84,13 +122,18 @@ pub(crate) fn due(context: &Context, view: &View, slots_at: Instant, now: Instan
             if passwords.is_some() && passwords != context.provisioned_with() {
                 return Some(Due::Provision);
             }
-            (asked && primary.gate == Gate::Open).then_some(Due::Restart)
+            if asked && primary.gate == Gate::Open {
+                return Some(Due::Restart);
+            }
+            let settled = primary.gate == Gate::Open && now.since(begun.slots) >= SLOTS;
+            let sweep = settled && present(context).is_some_and(|all| facts.swept.as_ref() != Some(&all));
+            sweep.then_some(Due::Slots)
         }
         Postgres::Standby(standby) if standby.streaming => {
             if asked {
                 return Some(Due::Restart);
             }
-            (now.since(slots_at) >= SLOTS).then_some(Due::Slots)
+            (now.since(begun.slots) >= SLOTS).then_some(Due::Slots)
         }
         _ => None,
     }
@@ -105,6 +148,8 @@ pub(crate) async fn run(context: &Context, due: Due) -> anyhow::Result<()> {
         Due::Provision => act::provision_again(context).await,
         Due::Restart => act::restart(context).await,
         Due::Slots => slots(context).await,
+        Due::Readers => act::open_to_readers(context).await,
+        Due::Inspect => inspect(context).await,
     }
 }
 
@@ -159,19 +204,44 @@ async fn give(context: &Context, session: &Session) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The other members' slots on this standby, which may be the next master, moved to what each has flushed.
+/// Slots. On a standby, which may be the next master, the others' are kept and moved to what each has flushed. On both,
+/// those of members that are gone for good are dropped, or they would hold WAL for ever; on the master their roles too.
 async fn slots(context: &Context) -> anyhow::Result<()> {
+    let session = Session::open(&context.layout, BOUND).await?;
+    let recovers: bool = session.value("ask whether it recovers", "SELECT pg_is_in_recovery()", &[]).await?;
     let own = context.promise.get().incarnation;
     let others: BTreeSet<Incarnation> =
         context.members().into_iter().filter(|member| *member != own).collect();
-    let session = Session::open(&context.layout, BOUND).await?;
-    ensure_slots(&session, &others).await?;
-    for peer in context.channel.heard().values() {
-        if let Some(flushed) = peer.announcement.flushed
-            && others.contains(&peer.announcement.member.incarnation)
-        {
-            advance_slot(&session, peer.announcement.member.incarnation, flushed).await?;
+    let present = present(context);
+    if recovers {
+        ensure_slots(&session, &others).await?;
+        for peer in context.channel.heard().values() {
+            if let Some(flushed) = peer.announcement.flushed
+                && others.contains(&peer.announcement.member.incarnation)
+            {
+                advance_slot(&session, peer.announcement.member.incarnation, flushed).await?;
+            }
         }
     }
+    let Some(present) = present else { return Ok(()) };
+    let slots = drop_slots_except(&session, &present).await?;
+    let roles = if recovers { Dropped::default() } else { drop_roles_except(&session, &present).await? };
+    if !slots.dropped.is_empty() || !roles.dropped.is_empty() {
+        tracing::info!(slots = ?slots.dropped, roles = ?roles.dropped, "dropped what members left that are gone for good");
+    }
+    context.tracked.set(|facts| {
+        // One that comes back is prepared anew.
+        facts.prepared.retain(|member| present.contains(member));
+        if slots.in_use.is_empty() && roles.in_use.is_empty() {
+            facts.swept = Some(present);
+        }
+    });
     Ok(())
+}
+
+/// Everybody who is not gone for good, when that is known.
+fn present(context: &Context) -> Option<BTreeSet<Incarnation>> {
+    let state = context.record.get();
+    let wanted = context.files.get().settings?;
+    super::gone::present(state.record()?, wanted.members.keys(), &context.channel.heard(), &context.member())
 }

@@ -10,6 +10,8 @@ use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::{counter::Counter, family::Family, gauge::Gauge};
 use telemetry::metrics::Metrics;
 
+use super::Findings;
+
 /// What was asked of the API server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
 #[expect(missing_docs, reason = "Kubernetes' own verbs")]
@@ -59,6 +61,9 @@ pub struct AgentMetrics {
     streaming: Gauge,
     lag: Gauge,
     peers: Gauge,
+    lowered: Gauge,
+    foreign: Gauge,
+    diverged: Gauge,
     decisions: Family<Acted, Counter>,
     requests: Family<Request, Counter>,
     starts: Counter<u64, AtomicU64>,
@@ -92,6 +97,11 @@ impl AgentMetrics {
             "a standby: received and not replayed; a leader: its slowest streaming standby",
         );
         let peers = gauge("peers_heard", "members heard on the peer channel within the detection time");
+        let lowered =
+            gauge("durability_lowered", "the leader: roles and databases with a lower synchronous_commit");
+        let foreign = gauge("settings_foreign", "settings of the protocol that somebody else had changed");
+        let diverged =
+            gauge("diverged_wal_bytes", "diverged WAL that is kept aside until its directory is deleted");
         let (decisions, requests) = (Family::default(), Family::default());
         let (starts, elections) = (Counter::default(), Counter::default());
         agent.register(
@@ -112,6 +122,9 @@ impl AgentMetrics {
             streaming,
             lag,
             peers,
+            lowered,
+            foreign,
+            diverged,
             decisions,
             requests,
             starts,
@@ -137,6 +150,13 @@ impl AgentMetrics {
     /// The text of `/metrics`.
     pub fn text(&self) -> Result<String, std::fmt::Error> {
         self.registry.text()
+    }
+
+    pub(super) fn found(&self, findings: &Findings) {
+        let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        self.lowered.set(count(findings.lowered_durability.len()));
+        self.foreign.set(count(findings.foreign_settings.len()));
+        self.diverged.set(signed(findings.diverged_wal.iter().map(|kept| kept.bytes).sum()));
     }
 
     pub(super) fn decided(&self, acted: bool) {

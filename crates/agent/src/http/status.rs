@@ -8,7 +8,7 @@ use ha::{Decision, Instant, View};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{AgentMetrics, Readiness, readiness};
+use super::{AgentMetrics, Findings, Readiness, readiness};
 use crate::clock;
 
 /// Decisions that `/status` shows.
@@ -37,6 +37,7 @@ pub struct Noted {
 struct Shown {
     view: Option<(Instant, Arc<View>)>,
     decisions: VecDeque<Noted>,
+    findings: Findings,
 }
 
 /// Where the driver puts what it knows, for people. Cheap to clone.
@@ -82,6 +83,13 @@ impl StatusHandle {
         }
     }
 
+    /// What a user should know, as of the last look.
+    pub fn found(&self, findings: &Findings) {
+        self.metrics.found(findings);
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.findings.clone_from(findings);
+    }
+
     /// Counters that the driver and its adapters feed.
     pub fn metrics(&self) -> &AgentMetrics {
         &self.metrics
@@ -110,6 +118,7 @@ impl StatusHandle {
             "version": env!("CARGO_PKG_VERSION"),
             "ready": readiness.is_ready(),
             "decisions": shown.decisions,
+            "findings": shown.findings,
         });
         if let Readiness::NotReady { why } = &readiness {
             document["notReadyBecause"] = json!(why);

@@ -45,6 +45,21 @@ pub(super) async fn open(context: &Context) -> anyhow::Result<()> {
     opened
 }
 
+/// Opens the gate of a standby to readers, once nobody is led to it for writing.
+pub(super) async fn open_to_readers(context: &Context) -> anyhow::Result<()> {
+    let session = Session::open(&context.layout, BOUND).await?;
+    let recovers = "SELECT pg_is_in_recovery()";
+    ensure!(session.value::<bool>("ask whether it recovers", recovers, &[]).await?, "it is no standby");
+    let facts = context.tracked.get();
+    let settings = context.configuration(facts.upstream.as_ref(), &facts.names, Access::Open)?;
+    context.tracked.set(|facts| facts.gate = Gate::Open);
+    let opened = postgres::gate::open(&context.layout, &session, &settings, BOUND).await;
+    if opened.is_err() {
+        context.tracked.set(|facts| facts.gate = Gate::Closed);
+    }
+    Ok(opened?)
+}
+
 /// Clients wait: the postmaster is told at once, and that it has read the file is shown afterwards.
 async fn admit(context: &Context, settings: &Settings) -> anyhow::Result<()> {
     settings.write_hba(&context.layout).await?;

@@ -6,15 +6,21 @@
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use anyhow::ensure;
-use ha::Upstream;
+use anyhow::{Context as _, ensure};
+use ha::{Record, Upstream};
+use postgres::command::controldata;
 use postgres::command::rewind::{RewindError, Rewound};
+use postgres::{Binaries, diverged};
 
+use super::fork::fork;
 use super::still_leads;
 use crate::driver::context::Context;
 
 /// A rewind copies what changed; at the worst, everything.
 const REWIND: Duration = Duration::from_secs(6 * 3600);
+
+/// Reading the control file.
+const CONTROL: Duration = Duration::from_secs(10);
 
 /// Rewinds to `from`.
 pub(super) async fn rewind(context: &Context, from: &Upstream) -> anyhow::Result<()> {
@@ -29,6 +35,7 @@ pub(super) async fn rewind(context: &Context, from: &Upstream) -> anyhow::Result
     ensure!(shows, "the leader's control file does not show its timeline yet (P22)");
     super::start::uproot(context).await?;
     let binaries = context.binaries()?;
+    keep_diverged(context, &binaries, &record).await?;
     context.promise.update(|promise| promise.rewinding = true).await?;
     let incarnation = context.promise.get().incarnation;
     let upstream = context.upstream(from)?;
@@ -51,4 +58,18 @@ pub(super) async fn rewind(context: &Context, from: &Upstream) -> anyhow::Result
     context.promise.update(|promise| promise.rewinding = false).await?;
     *context.catch_up.lock().unwrap_or_else(PoisonError::into_inner) = Some(from.clone());
     Ok(())
+}
+
+/// What the rewind throws away is kept before it begins, and told until the user lets it go (§4 step 10). When it cannot
+/// be kept there is no rewind: in asynchronous mode it may be the only copy of what clients were told.
+async fn keep_diverged(context: &Context, binaries: &Binaries, record: &Record) -> anyhow::Result<()> {
+    let control = controldata::read(binaries, &context.layout.data(), CONTROL).await?;
+    let fork = fork(record, control.timeline);
+    let kept = diverged::keep_aside(&context.layout, control.segment, fork, diverged::LIMIT)
+        .await
+        .context("keeping the diverged log aside")?;
+    if let Some(kept) = kept {
+        tracing::warn!(at = %kept.path.display(), bytes = kept.bytes, "diverged WAL is kept aside");
+    }
+    crate::driver::inspect::note_kept(context).await
 }

@@ -19,6 +19,7 @@ use postgres::session::ConnectError;
 use postgres::settings::{Access, floors};
 
 use super::{keep_won, still_won};
+use crate::clock;
 use crate::driver::context::Context;
 use crate::supervised::{PostmasterState, StartCommand};
 
@@ -44,11 +45,14 @@ pub(super) async fn standby(context: &Context) -> anyhow::Result<()> {
     {
         tracing::info!(error = format!("{error:#}"), "starting without the leader that this was rewound to");
     }
+    // Writers that are still led here must not find a server that refuses every write.
+    let closed = context.led_to.keeps_closed(clock::now());
+    let (gate, access) = if closed { (Gate::Closed, Access::Closed) } else { (Gate::Open, Access::Open) };
     context.tracked.set(|facts| {
-        facts.gate = Gate::Open;
+        facts.gate = gate;
         facts.names = Names::Placeholder;
     });
-    configure(context, &control, &Names::Placeholder, Access::Open).await?;
+    configure(context, &control, &Names::Placeholder, access).await?;
     launch(context, &binaries).await?;
     watch(context, WATCH_STANDBY).await?;
     Ok(())
