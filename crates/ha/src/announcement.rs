@@ -60,6 +60,7 @@ pub struct Echo {
 /// The whole state of one member as far as others need it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[allow(clippy::struct_excessive_bools, reason = "a statement of state: each is a fact of its own")]
 pub struct Announcement {
     /// Who speaks.
     pub member: MemberId,
@@ -98,6 +99,10 @@ pub struct Announcement {
     pub rewind_source: bool,
     /// The newest announcement received from each peer.
     pub echoes: BTreeMap<MemberName, Echo>,
+    /// An older life of this member may still lead somewhere: its seal does not stand for electorates of its own
+    /// former terms, only for those that count it as a standby (§2).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub older_life: bool,
     /// For people only: parameters wait for a restart of its PostgreSQL, when known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending_restart: Option<bool>,
@@ -124,6 +129,21 @@ pub fn seal_report(view: &View) -> Option<SealReport> {
         _ => return None,
     };
     Some(SealReport { sealed_below: promise.sealed_below, position })
+}
+
+/// Whether an older life of this member, which led with this volume, may still run where nothing excludes it (§2).
+pub fn older_life_may_lead(view: &View) -> bool {
+    view.promise.led.as_ref().is_some_and(|led| {
+        // What the promise cannot know, the record may say: by that life's last act, or by a human.
+        let ended = match &view.record {
+            RecordView::Known { record, .. } => {
+                record.leader.as_ref().is_some_and(|leader| leader.stopped && leader.boot == led.boot)
+            }
+            _ => false,
+        };
+        let excluded = view.holds_volume_lock && (led.node == view.node || led.stopped || ended);
+        led.boot != view.boot && !excluded
+    })
 }
 
 impl Announcement {
@@ -195,6 +215,7 @@ impl Announcement {
                     (name.clone(), Echo { boot: heard.boot, sent_at: heard.sent_at })
                 })
                 .collect(),
+            older_life: older_life_may_lead(view),
             // No decision rests on these; the driver fills them in.
             pending_restart: None,
             parameters_refused: None,

@@ -35,7 +35,8 @@ pub fn decide(memory: &mut Memory, view: &View, now: Instant) -> Decision {
     let newest_known = newest_known(memory, view);
     match &view.record {
         RecordView::Known { record, version, confirmed_at, .. } => {
-            if newest_known.as_ref().is_some_and(|known| known.epoch > record.epoch) {
+            let newest_only = memory.rules.newest_record;
+            if newest_known.as_ref().is_some_and(|known| newest_only && known.epoch > record.epoch) {
                 out.because.push(Reason::RecordTampered {
                     why: format!("epoch {} is older than one that was seen before", record.epoch),
                 });
@@ -135,7 +136,8 @@ fn observe(case: &mut Case<'_>) {
     if let Some(version) = case.snapshot.version
         && case.memory.lease_from.as_ref().is_none_or(|(known, _)| known != version)
     {
-        let from = case.memory.swapped_at.unwrap_or(now);
+        let from =
+            case.memory.swapped_at.filter(|_| case.memory.rules.deadline_before_request).unwrap_or(now);
         case.memory.lease_from = Some((version.clone(), from));
     }
     for peer in view.peers.values() {
@@ -151,6 +153,7 @@ fn observe(case: &mut Case<'_>) {
                     report: report.clone(),
                     boot: said.boot,
                     released: said.released.then_some(said.record_epoch),
+                    older_life: said.older_life && case.memory.rules.doubt_older_lives,
                 };
                 case.memory.reports.insert(said.member.clone(), reported);
             }

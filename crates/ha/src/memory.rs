@@ -69,6 +69,8 @@ pub(crate) struct Reported {
     pub(crate) boot: Boot,
     /// The record's epoch as whose leader it said that its Postgres is gone and no older life of it can lead.
     pub(crate) released: Option<Epoch>,
+    /// An older life of it may still lead: its seal stands for no term of its own.
+    pub(crate) older_life: bool,
 }
 
 impl Reported {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::record::Record;
+use crate::record::{LeaderId, Record};
 use crate::types::{Epoch, Incarnation, Timeline};
 
 /// How the data directory came to be.
@@ -44,6 +44,11 @@ pub struct Promise {
     /// The last record that was seen; a winner's own before it promotes.
     #[serde(default)]
     pub last_record: Option<Record>,
+    /// The life in which a member with this volume last led, written before it is out of recovery; `stopped` once
+    /// that life has stopped its Postgres cleanly and sealed itself. A later life that cannot exclude it does not
+    /// stand for the electorates of its terms (§2). None: never led, or by an agent that does not write it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub led: Option<LeaderId>,
 }
 
 impl Promise {
@@ -60,6 +65,7 @@ impl Promise {
             planted: Vec::new(),
             rewinding: false,
             last_record: None,
+            led: None,
         }
     }
 }

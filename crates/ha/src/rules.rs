@@ -33,6 +33,18 @@ pub struct Rules {
     pub add_only_streaming: bool,
     /// A new boot leads on only with the volume's lock on the same node (§2).
     pub lead_on_needs_lock: bool,
+    /// The seal of a former leader stands for its former terms only when no older life of it can still lead (§2).
+    pub doubt_older_lives: bool,
+    /// The epoch is committed only when w members have flushed its own first record (I8).
+    pub commit_own_epoch: bool,
+    /// A deadline counts from before the request was sent (§5).
+    pub deadline_before_request: bool,
+    /// A record that is older than one seen before is no record (§2).
+    pub newest_record: bool,
+    /// Names follow only a record that this agent has read, never one kept from earlier (I9).
+    pub names_of_read_record: bool,
+    /// No second change of the electorate before the names of the first are in force (I9).
+    pub one_change_at_a_time: bool,
     /// An empty volume under an initialised record is cloned, never initialised (K15).
     pub initialise_only_uninitialised: bool,
     /// A proof of a win is void once this member has sealed itself against that epoch (§2, I2).
@@ -55,6 +67,12 @@ impl Default for Rules {
             start_as_standby: true,
             add_only_streaming: true,
             lead_on_needs_lock: true,
+            doubt_older_lives: true,
+            commit_own_epoch: true,
+            deadline_before_request: true,
+            newest_record: true,
+            names_of_read_record: true,
+            one_change_at_a_time: true,
             initialise_only_uninitialised: true,
             seal_binds_token: true,
         }

@@ -1,6 +1,6 @@
 //! What the driver does with each action: at once, in steps that a crash can come between, or as a long act.
 
-use ha::{Action, Bootstrap, Epoch, Gate};
+use ha::{Action, Bootstrap, Epoch, Gate, Names, Timeline};
 
 use crate::api_server::Request;
 use crate::dice::MS;
@@ -97,6 +97,7 @@ impl World {
             Action::StartPrimary { fence, names } if down && current(fence.epoch()) => {
                 member.promise.last_epoch = fence.epoch();
                 member.promise.last_timeline = fence.timeline();
+                member.promise.led = record.as_ref().and_then(|record| record.leader.clone());
                 member.promise.last_record = record;
                 member.promise.bootstrap = Bootstrap::Member;
                 self.start_postgres(m, Some(names));
@@ -104,11 +105,14 @@ impl World {
             Action::Promote { fence, timeline, names } if current(fence.epoch()) => {
                 member.promise.last_epoch = fence.epoch();
                 member.promise.last_timeline = timeline;
+                member.promise.led = record.as_ref().and_then(|record| record.leader.clone());
                 member.promise.last_record = record;
                 if let Some(agent) = member.agent_mut(life) {
                     agent.busy = Some("promotion");
                 }
-                self.promote(m, timeline.0, names);
+                self.clear_planted(m);
+                self.plant(m, timeline);
+                self.later(quick, Event::PromoteStep { m, agent: life, timeline: timeline.0, names });
             }
             Action::Stop { mode: ha::StopMode::Immediate } => {
                 self.kill_postgres(m);
@@ -135,6 +139,32 @@ impl World {
         }
     }
 
+    /// Every id between the own timeline and the next, so that PostgreSQL chooses that one (P11).
+    fn plant(&mut self, m: usize, timeline: Timeline) {
+        let plant = self.world_rules.plant_timelines;
+        let Some(member) = self.members.get_mut(m) else { return };
+        let Some(data) = &mut member.data else { return };
+        let from = data.wal.timeline().0 + 1;
+        if plant {
+            member.promise.planted = (from..timeline.0).map(Timeline).collect();
+            data.planted.extend(from..timeline.0);
+        }
+    }
+
+    /// The files are planted and the names rendered: the gate closes, then Postgres is told to promote.
+    pub(crate) fn promote_step(&mut self, m: usize, life: u64, timeline: u32, names: Names) {
+        let close = self.world_rules.close_gate;
+        let Some(member) = self.members.get_mut(m) else { return };
+        if member.agent_mut(life).is_none() {
+            return;
+        }
+        if let Some(data) = &mut member.data {
+            // A hot standby admits readers; their sessions can write at once after a promotion (P21).
+            data.gate_open = !close;
+        }
+        self.promote(m, timeline, names);
+    }
+
     fn begin(&mut self, m: usize, life: u64, what: &'static str, delay: u64, action: Action) {
         if let Some(agent) = self.members.get_mut(m).and_then(|member| member.agent_mut(life)) {
             agent.busy = Some(what);
@@ -142,8 +172,9 @@ impl World {
         self.later(delay, Event::Done { m, agent: life, action: Box::new(action) });
     }
 
+    #[allow(clippy::too_many_lines, reason = "one arm per action")]
     pub(crate) fn done(&mut self, m: usize, life: u64, action: &Action) {
-        let (record, disk) = (self.id(), self.dice.millis(1, 20));
+        let (record, disk, now) = (self.id(), self.dice.millis(1, 20), self.now);
         let Some(member) = self.members.get_mut(m) else { return };
         let known =
             member.pod.as_ref().and_then(|pod| Some(pod.agent.as_ref()?.known.as_ref()?.record.clone()));
@@ -153,7 +184,7 @@ impl World {
             Action::Initialise => {
                 agent.busy = None;
                 let mut data = crate::member::Data { control: 1, clean: true, ..Default::default() };
-                data.wal.records.push(crate::wal::Rec { id: record, timeline: 1 });
+                data.wal.append(record, 1);
                 data.wal.flushed = 1;
                 member.data = Some(data);
             }
@@ -201,6 +232,9 @@ impl World {
                     .is_some_and(|record| record.leader.as_ref().map(|leader| leader.boot) == boot);
                 if allowed && let Some(primary) = member.primary_mut() {
                     primary.gate = Gate::Open;
+                    if let Some(data) = &mut member.data {
+                        data.gate_open = true;
+                    }
                     self.say(|| format!("pg-{m} opens its gate"));
                     self.truth_opened(m);
                 }
@@ -209,15 +243,26 @@ impl World {
                 if let Some(primary) = member.primary_mut() {
                     primary.gate = Gate::Closed;
                 }
+                if let Some(data) = &mut member.data {
+                    data.gate_open = false;
+                }
             }
             Action::Follow { upstream } => {
                 agent.doing.remove("follow");
-                if member.promise.sealed_below <= upstream.epoch
+                self.clear_planted(m);
+                let Some(member) = self.members.get_mut(m) else { return };
+                if member.full_until <= now
+                    && member.promise.sealed_below <= upstream.epoch
                     && member.promise.last_epoch <= upstream.epoch
                     && member.standby().is_some_and(|standby| standby.promoting.is_none())
                 {
                     member.promise.last_epoch = upstream.epoch;
-                    member.promise.last_record = known;
+                    let newer = |known: &ha::Record| {
+                        member.promise.last_record.as_ref().is_none_or(|kept| kept.epoch <= known.epoch)
+                    };
+                    if let Some(known) = known.filter(newer) {
+                        member.promise.last_record = Some(known);
+                    }
                     let Some(pg) = member.pg_life() else { return };
                     let mut close = None;
                     if let Some(standby) = member.standby_mut() {
@@ -242,10 +287,22 @@ impl World {
     }
 
     pub(crate) fn seal_promise(&mut self, m: usize, life: u64, below: u64) {
+        let full = self.members.get(m).is_some_and(|member| member.full_until > self.now);
         let Some(member) = self.members.get_mut(m) else { return };
         let Some(agent) = member.agent_mut(life) else { return };
         agent.doing.remove("seal");
+        if full {
+            // Nothing is promised that is not on disk; the order comes again.
+            return;
+        }
         member.promise.sealed_below = member.promise.sealed_below.max(Epoch(below));
+        // A life that has stopped its Postgres cleanly and sealed itself leads no more.
+        let ended = member.data.as_ref().is_some_and(|data| data.clean && !data.was_standby)
+            && member.pod.as_ref().is_some_and(|pod| matches!(pod.state, State::Down));
+        let boot = member.pod.as_ref().map(|pod| pod.boot);
+        if let Some(led) = member.promise.led.as_mut().filter(|led| ended && Some(led.boot) == boot) {
+            led.stopped = true;
+        }
         let connected = member.standby().is_some_and(|standby| standby.upstream.is_some());
         if connected {
             // Followed again in between: the next order detaches it again.

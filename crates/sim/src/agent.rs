@@ -8,7 +8,7 @@ use ha::{
     RecordView, Route, Standby, Stopped, Timeline, Version, View, Walsender,
 };
 
-use crate::api_server::{Request, Response};
+use crate::api_server::{Hidden, Request, Response};
 use crate::dice::{MS, SECOND};
 use crate::event::Event;
 use crate::member::{Agent, Known, Member, State};
@@ -35,6 +35,8 @@ impl World {
             life,
             memory: Memory::with_rules(rules),
             known: None,
+            hidden: None,
+            nudged: 0,
             peers: BTreeMap::new(),
             route: None,
             pending: None,
@@ -57,8 +59,13 @@ impl World {
 
     /// Something changed: look now.
     pub fn nudge(&mut self, m: usize) {
-        if let Some(agent) = self.members.get(m).and_then(Member::agent_life) {
-            self.later(MS / 2, Event::Tick { m, agent });
+        let at = self.now + MS / 2;
+        let Some(pod) = self.members.get_mut(m).and_then(|member| member.pod.as_mut()) else { return };
+        let Some(agent) = &mut pod.agent else { return };
+        if agent.nudged <= self.now {
+            agent.nudged = at;
+            let agent = agent.life;
+            self.queue.push(at, Event::Tick { m, agent });
         }
     }
 
@@ -67,6 +74,10 @@ impl World {
         let pod = member.pod.as_ref()?;
         let agent = pod.agent.as_ref()?;
         let record = match &agent.known {
+            _ if agent.hidden == Some(Hidden::Missing) => RecordView::Missing,
+            _ if agent.hidden == Some(Hidden::Tampered) => {
+                RecordView::Tampered { why: "spec and annotation differ".to_owned() }
+            }
             None => RecordView::Unknown { why: "not read yet".to_owned() },
             Some(known) => RecordView::Known {
                 record: Box::new(known.record.clone()),
@@ -85,10 +96,10 @@ impl World {
             member: member.id(),
             pod_uid: format!("uid-{}", pod.boot),
             boot: pod.boot,
-            node: format!("node-{m}"),
+            node: format!("node-{}", member.node),
             holds_volume_lock: true,
             terminating: pod.terminating,
-            settings: self.settings.clone(),
+            settings: member.settings.clone(),
             record,
             promise: member.promise.clone(),
             postgres: self.postgres_view(member, agent.busy),
@@ -121,7 +132,7 @@ impl World {
                 upstream: standby.upstream.clone(),
                 streaming: standby.conn.is_some() && standby.upstream.is_some(),
                 received: standby.received.map(lsn),
-                replayed: Some(lsn(data.wal.end())),
+                replayed: Some(lsn(member.replayed(self.now))),
                 end: standby.end,
             }),
             State::Primary(primary) => {
@@ -169,7 +180,16 @@ impl World {
         for action in decision.actions.clone() {
             self.order(m, life, action);
         }
-        self.tell(m, life, changed, clock);
+        // As the driver's upkeep does: an end that nobody has found is looked for again.
+        let unmeasured = |standby: &crate::member::StandbyState| {
+            standby.upstream.is_none()
+                && standby.end.is_none()
+                && now.saturating_sub(standby.measured_at) > 2 * SECOND
+        };
+        if self.members.get(m).and_then(Member::standby).is_some_and(unmeasured) {
+            self.measure(m);
+        }
+        self.tell(m, life, changed, clock, &view);
         self.poll(m, life);
         let Some(member) = self.members.get_mut(m) else { return };
         let wake = decision.wake_at.map(|at| member.world_time(at));
@@ -183,23 +203,30 @@ impl World {
     }
 
     /// Announces at a change and every heartbeat.
-    fn tell(&mut self, m: usize, life: u64, changed: bool, clock: ha::Instant) {
+    fn tell(&mut self, m: usize, life: u64, changed: bool, clock: ha::Instant, view: &View) {
         let now = self.now;
-        let Some(view) = self.view(m) else { return };
         let Some(agent) = self.members.get_mut(m).and_then(|member| member.agent_mut(life)) else { return };
         if !changed && now.saturating_sub(agent.announced) < HEARTBEAT {
             return;
         }
         agent.announced = now;
-        let said = Rc::new(Announcement::compose(&view, &agent.decision, &format!("10.0.0.{m}"), clock));
-        let me = view.member.name;
+        let said = Rc::new(Announcement::compose(view, &agent.decision, &format!("10.0.0.{m}"), clock));
         for to in 0..self.members.len() {
-            if to == m || !self.net.passes(m, to) || self.dice.permille(self.net.loss) {
+            let link = self.net.link(m, to);
+            if to == m || !link.up || self.dice.permille(self.net.loss + link.loss) {
                 continue;
             }
-            let most = self.net.delay.max(1);
-            let delay = self.dice.between(MS / 5, most * MS);
-            let Some(peer) = self.members.get(to) else { continue };
+            let delay = self.delay(m, to);
+            if self.dice.permille(self.net.twice) {
+                let again = delay + self.dice.millis(1, 3000);
+                self.later(again, Event::Announce { to, said: said.clone() });
+            }
+            let Some(peer) = self.members.get(to).filter(|peer| peer.name != view.member.name) else {
+                continue;
+            };
+            if peer.ghost && peer.pod.is_none() {
+                continue;
+            }
             // Nobody listens there, and somebody says so.
             if peer.pod.is_none() && self.net.passes(to, m) && self.dice.permille(700) {
                 let peer = peer.name.clone();
@@ -208,7 +235,6 @@ impl World {
                 self.later(delay, Event::Announce { to, said: said.clone() });
             }
         }
-        let _ = me;
     }
 
     pub(crate) fn refused(&mut self, m: usize, life: u64, name: &MemberName) {
@@ -227,6 +253,9 @@ impl World {
         let (clock, me, Some(life)) = (member.clock(now), member.name.clone(), member.agent_life()) else {
             return;
         };
+        if me == said.member.name {
+            return;
+        }
         let Some(boot) = member.pod.as_ref().map(|pod| pod.boot) else { return };
         let Some(agent) = member.agent_mut(life) else { return };
         let known = agent.peers.get(&said.member.name);
@@ -258,10 +287,18 @@ impl World {
 
     pub(crate) fn ask(&mut self, m: usize, life: u64, request: Request) -> u64 {
         let id = self.id();
-        let delay = self.dice.millis(1, 25);
+        let mut delay = self.dice.millis(1, 25);
+        if self.dice.permille(self.api.late) {
+            delay = self.dice.millis(1000, 6000);
+        }
         let sent = self.now;
         let answered = self.net.api.get(m).copied().unwrap_or(false) && !self.api.down;
         if answered {
+            if self.dice.permille(self.api.repeats) {
+                let again = delay + self.dice.millis(1, 400);
+                let request = Box::new(request.clone());
+                self.later(again, Event::Request { m, agent: life, id, sent, request });
+            }
             self.later(delay, Event::Request { m, agent: life, id, sent, request: Box::new(request) });
         }
         self.later(API_TIMEOUT, Event::Timeout { m, agent: life, id });
@@ -281,17 +318,44 @@ impl World {
         if self.api.down {
             return;
         }
+        if self.dice.permille(self.api.refuses) {
+            let delay = self.dice.millis(1, 25);
+            self.later(
+                delay,
+                Event::Response { m, agent, id, sent, response: Box::new(Response::Refused { id }) },
+            );
+            return;
+        }
+        let hidden = self.api.hidden;
         let response = match request {
+            Request::Get | Request::Swap(_) if hidden.is_some() => {
+                Response::Hidden(hidden.unwrap_or(Hidden::Missing))
+            }
             Request::Get => Response::State {
                 record: self.api.record.clone(),
                 version: self.api.version,
                 route: self.api.route,
             },
             Request::Swap(swap) => {
-                let expected = swap.expect.0 == self.api.version.to_string();
+                let mut expected = swap.expect.0 == self.api.version.to_string();
+                if !self.world_rules.snapshot_version {
+                    // A shared "newest version" that another reader has refreshed meanwhile (patroni#3718).
+                    let known = self.members.get(m).and_then(|member| {
+                        member
+                            .pod
+                            .as_ref()?
+                            .agent
+                            .as_ref()
+                            .filter(|known| known.life == agent)?
+                            .known
+                            .as_ref()
+                    });
+                    expected |= known.is_some_and(|known| known.version == self.api.version);
+                }
                 if expected || !self.world_rules.compare_and_swap {
                     self.truth_swapped(m, &swap);
-                    self.api.record = (*swap.record).clone();
+                    let old = std::mem::replace(&mut self.api.record, (*swap.record).clone());
+                    self.api.backups.push(old);
                     self.api.version += 1;
                     self.spread();
                     Response::Swapped { swap, version: self.api.version }
@@ -300,7 +364,8 @@ impl World {
                 }
             }
             Request::Publish { epoch, boot } => {
-                if self.api.route.is_none_or(|(known, _)| known <= epoch) {
+                let guarded = self.api.route.is_none_or(|(known, _)| known <= epoch);
+                if guarded || !self.world_rules.route_guard {
                     self.truth_published(epoch);
                     self.api.route = Some((epoch, boot));
                 }
@@ -325,8 +390,13 @@ impl World {
         let record = Rc::new(self.api.record.clone());
         let version = self.api.version;
         for m in 0..self.members.len() {
-            let late = self.dice.permille(50);
-            let delay = if late { self.dice.millis(500, 4000) } else { self.dice.millis(2, 60) };
+            let late = self.dice.permille(50 + self.api.lags);
+            if late && self.api.lags > 0 && self.dice.permille(500) {
+                // A gap: only a later read or a later event shows it.
+                continue;
+            }
+            let most = if self.api.lags > 0 { 20_000 } else { 4_000 };
+            let delay = if late { self.dice.millis(500, most) } else { self.dice.millis(2, 60) };
             let Some(agent) = self.members.get(m).and_then(Member::agent_life) else { continue };
             if self.net.api.get(m).copied().unwrap_or(false) {
                 self.later(delay, Event::Watch { m, agent, record: record.clone(), version });
@@ -343,13 +413,23 @@ impl World {
             Some(known) if known.version < version => {
                 let confirmed_at = known.confirmed_at;
                 *known = Known { record: record.clone(), version, confirmed_at, changed_at: clock };
+                self.keep_record(m, record);
                 self.nudge(m);
             }
             _ => {}
         }
     }
 
-    fn learn(&mut self, m: usize, life: u64, record: ha::Record, version: u64, sent: u64) {
+    /// Every member keeps the newest record that it saw beside its promise (§2).
+    fn keep_record(&mut self, m: usize, record: &ha::Record) {
+        let now = self.now;
+        let Some(member) = self.members.get_mut(m).filter(|member| member.full_until <= now) else { return };
+        if member.promise.last_record.as_ref().is_none_or(|known| known.epoch <= record.epoch) {
+            member.promise.last_record = Some(record.clone());
+        }
+    }
+
+    fn learn(&mut self, m: usize, life: u64, record: &ha::Record, version: u64, sent: u64) {
         let now = self.now;
         let Some(member) = self.members.get_mut(m) else { return };
         let (clock, confirmed_at) = (member.clock(now), member.clock(sent));
@@ -360,7 +440,8 @@ impl World {
                 known.confirmed_at = known.confirmed_at.max(confirmed_at);
             }
             known => {
-                *known = Some(Known { record, version, confirmed_at, changed_at: clock });
+                *known = Some(Known { record: record.clone(), version, confirmed_at, changed_at: clock });
+                self.keep_record(m, record);
                 self.nudge(m);
             }
         }
@@ -369,7 +450,21 @@ impl World {
     pub(crate) fn response(&mut self, m: usize, life: u64, id: u64, sent: u64, response: Response) {
         let Some(agent) = self.members.get_mut(m).and_then(|member| member.agent_mut(life)) else { return };
         match response {
+            Response::Hidden(why) => {
+                agent.hidden = Some(why);
+                if let Some(pending) = agent.pending.take_if(|pending| pending.id == id) {
+                    drop(pending);
+                }
+            }
+            Response::Refused { id } => {
+                agent.doing.remove("publish");
+                if let Some(pending) = agent.pending.as_mut().filter(|pending| pending.id == id) {
+                    pending.id = 0;
+                    agent.asked = 0;
+                }
+            }
             Response::State { record, version, route } => {
+                agent.hidden = None;
                 agent.route = Some(route);
                 // Outcome unknown until read again: our very content there is our success.
                 let resolved = agent.pending.as_ref().is_some_and(|pending| pending.id == 0);
@@ -379,21 +474,23 @@ impl World {
                         self.won(m, life, pending.swap, version);
                     }
                 }
-                self.learn(m, life, record, version, sent);
+                self.learn(m, life, &record, version, sent);
             }
             Response::Swapped { swap, version } => {
                 if agent.pending.as_ref().is_some_and(|pending| pending.id == id) {
                     agent.pending = None;
                     let record = (*swap.record).clone();
                     self.won(m, life, swap, version);
-                    self.learn(m, life, record, version, sent);
+                    self.learn(m, life, &record, version, sent);
                 }
             }
             Response::Conflict { record, version } => {
-                if agent.pending.as_ref().is_some_and(|pending| pending.id == id) {
-                    agent.pending = None;
+                // Perhaps our own earlier success: the next read tells (§2).
+                if let Some(pending) = agent.pending.as_mut().filter(|pending| pending.id == id) {
+                    pending.id = 0;
+                    agent.asked = 0;
                 }
-                self.learn(m, life, record, version, sent);
+                self.learn(m, life, &record, version, sent);
             }
             Response::Route { route } => {
                 agent.route = Some(route);

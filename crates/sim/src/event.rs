@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::rc::Rc;
 
-use ha::{Action, Announcement, MemberName, Record};
+use ha::{Action, Announcement, MemberName, Names, Record, Settings};
 
 use crate::api_server::{Request, Response};
 use crate::faults::Heal;
@@ -41,6 +41,20 @@ pub enum Event {
     Promoted { m: usize, pg: u64 },
     /// The checkpoint after a promotion is done.
     Checkpointed { m: usize, pg: u64, timeline: u32 },
+    /// A promotion's files are planted, its names rendered.
+    PromoteStep { m: usize, agent: u64, timeline: u32, names: Names },
+    /// A promotion has removed `standby.signal` (P24).
+    SignalRemoved { m: usize, pg: u64 },
+    /// A client cancels its wait (P2).
+    Cancel { m: usize, pg: u64, at: usize },
+    /// A client reads from any master whose gate is open.
+    ClientRead,
+    /// New wishes reach a member.
+    Wishes { m: usize, settings: Rc<Settings> },
+    /// A member is cut off from everybody.
+    Cut { m: usize },
+    /// A frozen node thaws; its clock stood still for so long.
+    Thaw { m: usize, stood: u64 },
     /// The end of the log is established.
     Measured { m: usize, pg: u64, upstreams: u64 },
     /// New names are surely in force.

@@ -1,8 +1,12 @@
 //! What breaks, and what is mended again.
 
-use ha::{Handover, Incarnation, Promise};
+use std::rc::Rc;
 
-use crate::dice::{MS, SECOND, seconds};
+use ha::{Handover, Incarnation, Promise, WhenShort};
+
+use crate::api_server::Hidden;
+
+use crate::dice::{Dice, MS, SECOND, seconds};
 use crate::event::Event;
 use crate::world::World;
 
@@ -19,17 +23,68 @@ pub enum Heal {
     Leaving(usize),
     /// A terminating pod ends at the latest.
     Terminated(usize, u64),
+    /// A member is no longer cut off.
+    Cut(usize),
+    /// A ghost ends.
+    Ghost(usize),
+    /// A member may lead again.
+    Electable(usize),
+    /// A human mends the record.
+    Record,
+    /// A human looks whether the recorded leader's last life has surely ended.
+    Attest,
 }
+
+type Fault = fn(&mut World, usize);
+
+/// Every kind of fault, and how often it usually comes.
+pub const FAULTS: [(u64, Fault); 19] = [
+    (12, |w, m| {
+        w.say(|| format!("FAULT pg-{m}: Postgres is killed"));
+        w.kill_postgres(m);
+    }),
+    (8, |w, m| w.kill_agent(m)),
+    (10, |w, m| w.restart_pod(m, false)),
+    (10, |w, m| w.restart_pod(m, true)),
+    (16, World::freeze),
+    (16, World::partition),
+    (6, World::cut_api),
+    (6, |w, _| w.api_down()),
+    (4, World::lose_volume),
+    (5, World::terminate),
+    (3, World::leaves),
+    (6, World::wish_handover),
+    (6, |w, m| {
+        w.say(|| format!("FAULT pg-{m}: the postmaster is killed"));
+        w.kill_postmaster(m);
+    }),
+    (5, |w, m| {
+        if w.members.get(m).is_some_and(|member| member.primary().is_some()) {
+            w.say(|| format!("FAULT pg-{m}: the pod is deleted by force and goes on"));
+            w.force_delete(m);
+        }
+    }),
+    (6, |w, _| w.swizzle()),
+    (8, World::bad_link),
+    (5, World::disk_full),
+    (6, World::other_wishes),
+    (4, |w, _| match w.dice.between(0, 2) {
+        0 => w.meddle(),
+        1 => w.restore_backup(),
+        _ => w.move_route(),
+    }),
+];
 
 impl World {
     fn any(&mut self) -> usize {
-        self.dice.index(self.members.len())
+        let n = self.real();
+        self.dice.index(n)
     }
 
     /// Most faults hit whom the record names.
     fn victim(&mut self) -> usize {
         match self.leader() {
-            Some(leader) if self.dice.permille(500) => leader,
+            Some(leader) if leader < self.real() && self.dice.permille(500) => leader,
             _ => self.any(),
         }
     }
@@ -41,41 +96,169 @@ impl World {
         let pause =
             if self.dice.permille(300) { self.dice.millis(20, 900) } else { self.dice.millis(900, 9_000) };
         self.later(pause, Event::Fault);
+        self.fault_count += 1;
+        let number = self.fault_count;
+        if self.skip.contains(&number) {
+            return;
+        }
+        // Dice of its own, so that a fault stays the same when an earlier one is left out.
+        let own = Dice::new(self.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ number);
+        let usual = std::mem::replace(&mut self.dice, own);
+        self.one_fault();
+        self.dice = usual;
+    }
+
+    fn one_fault(&mut self) {
         let m = self.victim();
-        match self.dice.between(0, 99) {
-            0..12 => {
-                self.say(|| format!("FAULT pg-{m}: Postgres is killed"));
-                self.kill_postgres(m);
+        let mut left = self.dice.between(0, self.weights.iter().sum::<u64>().saturating_sub(1));
+        for (weight, (_, fault)) in self.weights.into_iter().zip(FAULTS) {
+            if left < weight {
+                fault(self, m);
+                return;
             }
-            12..20 => self.kill_agent(m),
-            20..30 => self.restart_pod(m, false),
-            30..40 => self.restart_pod(m, true),
-            40..56 => self.freeze(m),
-            56..72 => self.partition(m),
-            72..78 => {
-                let until = self.dice.millis(300, 15_000);
-                self.say(|| format!("FAULT pg-{m}: cut off from the API server"));
-                if let Some(up) = self.net.api.get_mut(m) {
-                    *up = false;
-                }
-                self.later(until, Event::Heal(Heal::ApiLink(m)));
+            left -= weight;
+        }
+    }
+
+    fn cut_api(&mut self, m: usize) {
+        let until = self.dice.millis(300, 15_000);
+        self.say(|| format!("FAULT pg-{m}: cut off from the API server"));
+        if let Some(up) = self.net.api.get_mut(m) {
+            *up = false;
+        }
+        self.later(until, Event::Heal(Heal::ApiLink(m)));
+    }
+
+    fn api_down(&mut self) {
+        let until = self.dice.millis(300, 15_000);
+        self.say(|| "FAULT the API server is down".to_owned());
+        self.api.down = true;
+        self.later(until, Event::Heal(Heal::Api));
+    }
+
+    fn leaves(&mut self, m: usize) {
+        let name = self.members.get(m).map(|member| member.name.clone());
+        self.say(|| format!("FAULT pg-{m} is to leave"));
+        self.settings.leaving.extend(name);
+        self.spread_wishes();
+        let until = self.dice.millis(3_000, 20_000);
+        self.later(until, Event::Heal(Heal::Leaving(m)));
+    }
+
+    /// Each member learns of new wishes at its own time; two controllers, or an old and a new one, may overtake each
+    /// other on the way.
+    fn spread_wishes(&mut self) {
+        let settings = Rc::new(self.settings.clone());
+        for m in 0..self.real() {
+            let delay =
+                if self.dice.permille(700) { self.dice.millis(5, 300) } else { self.dice.millis(300, 8_000) };
+            self.later(delay, Event::Wishes { m, settings: settings.clone() });
+        }
+    }
+
+    fn other_wishes(&mut self, m: usize) {
+        let n = self.real();
+        let name = self.members.get(m).map(|member| member.name.clone());
+        match self.dice.between(0, 3) {
+            0 => self.settings.acks = if self.settings.acks == 1 && n > 2 { 2 } else { 1 },
+            1 => {
+                let priority = i32::try_from(self.dice.between(0, 20)).unwrap_or(0);
+                self.settings.priorities.extend(name.map(|name| (name, priority)));
             }
-            78..84 => {
-                let until = self.dice.millis(300, 15_000);
-                self.say(|| "FAULT the API server is down".to_owned());
-                self.api.down = true;
-                self.later(until, Event::Heal(Heal::Api));
+            2 if n > 2 => {
+                // It may never lead; later it may again.
+                self.settings.electable.retain(|known| Some(known) != name.as_ref());
+                let until = self.dice.millis(2_000, 15_000);
+                self.later(until, Event::Heal(Heal::Electable(m)));
             }
-            84..88 => self.lose_volume(m),
-            88..93 => self.terminate(m),
-            93..96 => {
-                let name = self.members.get(m).map(|member| member.name.clone());
-                self.say(|| format!("FAULT pg-{m} is to leave"));
-                self.settings.leaving.extend(name);
-                let until = self.dice.millis(3_000, 20_000);
-                self.later(until, Event::Heal(Heal::Leaving(m)));
+            _ => {
+                self.settings.when_short = match self.settings.when_short {
+                    WhenShort::Continue if n > 2 => WhenShort::Block,
+                    _ => WhenShort::Continue,
+                };
             }
-            _ => self.wish_handover(m),
+        }
+        self.say(|| {
+            let s = &self.settings;
+            format!("FAULT other wishes: acks {} {:?} electable {:?}", s.acks, s.when_short, s.electable)
+        });
+        self.spread_wishes();
+    }
+
+    /// Everybody is cut off and comes back, in two different orders.
+    fn swizzle(&mut self) {
+        self.say(|| "FAULT a swizzled partition".to_owned());
+        for m in 0..self.real() {
+            if self.dice.permille(700) {
+                let at = self.dice.millis(1, 3_000);
+                let back = at + self.dice.millis(200, 10_000);
+                self.later(at, Event::Cut { m });
+                self.later(back, Event::Heal(Heal::Cut(m)));
+            }
+        }
+    }
+
+    fn bad_link(&mut self, m: usize) {
+        let other = self.any();
+        let (loss, delay) = (self.dice.between(0, 1000), self.dice.between(0, 3000));
+        let until = self.dice.millis(1_000, 15_000);
+        let both = self.dice.permille(500);
+        self.say(|| format!("FAULT pg-{m} to pg-{other}: loses {loss} in 1000, {delay} ms slower"));
+        for (from, to) in [(m, other), (other, m)].into_iter().take(if both { 2 } else { 1 }) {
+            if let Some(link) = self.net.link_mut(from, to) {
+                link.loss = loss;
+                link.delay = delay;
+            }
+        }
+        self.later(until, Event::Heal(Heal::Network));
+    }
+
+    fn disk_full(&mut self, m: usize) {
+        let until = self.now + self.dice.millis(500, 15_000);
+        self.say(|| format!("FAULT pg-{m}: no space left until {:.3}", seconds(until)));
+        if let Some(member) = self.members.get_mut(m) {
+            member.full_until = until;
+        }
+    }
+
+    /// Somebody deletes or edits the record; a human mends it.
+    fn meddle(&mut self) {
+        if self.api.record.leader.is_none() {
+            return;
+        }
+        let why = if self.dice.permille(500) { Hidden::Missing } else { Hidden::Tampered };
+        self.say(|| format!("FAULT the record: {why:?}"));
+        self.api.hidden = Some(why);
+        let until = self.dice.millis(1_000, 15_000);
+        self.later(until, Event::Heal(Heal::Record));
+    }
+
+    /// The record is restored from a backup of an earlier epoch, and mended by a human.
+    fn restore_backup(&mut self) {
+        let now = self.api.record.epoch;
+        let old: Vec<usize> = (0..self.api.backups.len())
+            .filter(|i| self.api.backups.get(*i).is_some_and(|old| old.epoch < now && old.leader.is_some()))
+            .collect();
+        let seen = self
+            .members
+            .iter()
+            .all(|member| member.promise.last_record.as_ref().is_some_and(|known| known.epoch == now));
+        let Some(i) = old.get(self.dice.index(old.len())).copied().filter(|_| seen) else { return };
+        if self.api.newest.is_some() {
+            return;
+        }
+        let Some(old) = self.api.backups.get(i).cloned() else { return };
+        self.say(|| format!("FAULT the record of epoch {} is restored from a backup", old.epoch));
+        self.api.newest = Some(std::mem::replace(&mut self.api.record, old));
+        self.api.version += 1;
+        let until = self.dice.millis(1_000, 15_000);
+        self.later(until, Event::Heal(Heal::Record));
+    }
+
+    fn move_route(&mut self) {
+        if let Some((epoch, _)) = self.api.route {
+            self.say(|| "FAULT somebody empties the write route".to_owned());
+            self.api.route = Some((epoch, ha::Boot(0)));
         }
     }
 
@@ -96,9 +279,13 @@ impl World {
     }
 
     fn freeze(&mut self, m: usize) {
-        let until = self.now + self.dice.millis(300, 12_000);
+        let long = self.dice.millis(300, 12_000);
+        let until = self.now + long;
         let what = self.dice.between(0, 3);
-        self.say(|| format!("FAULT pg-{m}: frozen ({what}) until {:.3}", seconds(until)));
+        let stands = what == 0 && self.dice.permille(400);
+        self.say(|| {
+            format!("FAULT pg-{m}: frozen ({what}, clock stands: {stands}) until {:.3}", seconds(until))
+        });
         let Some(member) = self.members.get_mut(m) else { return };
         if what != 1 {
             member.agent_frozen = until;
@@ -106,10 +293,21 @@ impl World {
         if what != 2 {
             member.pg_frozen = until;
         }
+        self.later(long, Event::Thaw { m, stood: if stands { long } else { 0 } });
+    }
+
+    /// A virtual machine that was paused takes up where it was, clock and all.
+    pub(crate) fn thaw(&mut self, m: usize, stood: u64) {
+        let now = self.now;
+        let Some(member) = self.members.get_mut(m) else { return };
+        member.thawed = now;
+        if stood > 0 {
+            member.offset = member.offset.saturating_sub(stood / 1000 * member.rate);
+        }
     }
 
     fn partition(&mut self, m: usize) {
-        let n = self.members.len();
+        let n = self.real();
         let one_way = self.dice.permille(250);
         let mut inside = vec![false; n];
         for (other, inside) in inside.iter_mut().enumerate() {
@@ -121,9 +319,9 @@ impl World {
             for to in 0..n {
                 let (a, b) = (inside.get(from) == Some(&true), inside.get(to) == Some(&true));
                 if ((a && !b) || (b && !a && !one_way))
-                    && let Some(up) = self.net.up.get_mut(from).and_then(|row| row.get_mut(to))
+                    && let Some(link) = self.net.link_mut(from, to)
                 {
-                    *up = false;
+                    link.up = false;
                 }
             }
             if api_too
@@ -197,10 +395,7 @@ impl World {
         match heal {
             Heal::Network => {
                 self.say(|| "healed: the network".to_owned());
-                let (loss, delay) = (self.net.loss, self.net.delay);
-                self.net.heal();
-                self.net.loss = loss;
-                self.net.delay = delay;
+                self.net.mend();
             }
             Heal::Api => self.api.down = false,
             Heal::ApiLink(m) => {
@@ -211,8 +406,22 @@ impl World {
             Heal::Leaving(m) => {
                 if let Some(name) = self.members.get(m).map(|member| member.name.clone()) {
                     self.settings.leaving.remove(&name);
+                    self.spread_wishes();
                 }
             }
+            Heal::Electable(m) => {
+                if let Some(name) = self.members.get(m).map(|member| member.name.clone()) {
+                    self.settings.electable.insert(name);
+                    self.spread_wishes();
+                }
+            }
+            Heal::Cut(m) => {
+                self.say(|| format!("healed: pg-{m} is no longer cut off"));
+                self.net.isolate(m, true);
+            }
+            Heal::Ghost(z) => self.end_ghost(z),
+            Heal::Record => self.mend_record(),
+            Heal::Attest => self.attest(),
             Heal::Terminated(m, boot) => {
                 let now = self.now;
                 let Some(member) = self.members.get(m) else { return };
@@ -229,15 +438,65 @@ impl World {
         }
     }
 
+    /// The recorded leader's pod runs on another node, and nobody but a human can know that its old process has ended
+    /// (§2). Attested only when its volume holds everything.
+    fn attest(&mut self) {
+        let Some(leader) = self.api.record.leader.clone() else { return };
+        let runs = self.members.iter().any(|member| {
+            member.pod.as_ref().is_some_and(|pod| pod.boot == leader.boot && pod.beat != u64::MAX)
+        });
+        let member = self.members.iter().find(|member| !member.ghost && member.id() == leader.member());
+        let elsewhere = member.is_some_and(|member| format!("node-{}", member.node) != leader.node);
+        let whole = member.and_then(|member| member.data.as_ref()).is_some_and(|data| {
+            data.wal.at(self.truth.relied_on.len()).map(|rec| rec.id) == self.truth.relied_on.last().copied()
+        });
+        if runs || !elsewhere || leader.stopped {
+            return;
+        }
+        if whole {
+            self.say(|| format!("a human attests that the old life of {} has ended", leader.name));
+            self.api.record.leader = Some(ha::LeaderId { stopped: true, ..leader });
+            self.api.version += 1;
+        } else {
+            self.lost_leader = true;
+        }
+    }
+
+    /// A human puts back what the record was.
+    fn mend_record(&mut self) {
+        self.api.hidden = None;
+        if let Some(newest) = self.api.newest.take() {
+            self.say(|| "healed: the record is put back".to_owned());
+            self.api.record = newest;
+            self.api.version += 1;
+        }
+    }
+
     /// Everything is mended; nothing breaks any more.
     pub(crate) fn calm_down(&mut self) {
         self.say(|| "CALM".to_owned());
         self.calm = true;
+        self.later(20 * SECOND, Event::Heal(Heal::Attest));
         self.net.heal();
         self.api.down = false;
         self.api.lost_answers = 0;
+        self.api.refuses = 0;
+        self.api.late = 0;
+        self.api.repeats = 0;
+        self.api.lags = 0;
+        self.mend_record();
         self.settings.leaving.clear();
-        for m in 0..self.members.len() {
+        self.settings.electable = self.members.iter().map(|member| member.name.clone()).collect();
+        for z in self.real()..self.members.len() {
+            self.end_ghost(z);
+        }
+        let settings = Rc::new(self.settings.clone());
+        for m in 0..self.real() {
+            // After the last of those that are still on their way.
+            self.later(9 * SECOND, Event::Wishes { m, settings: settings.clone() });
+            if let Some(member) = self.members.get_mut(m) {
+                member.full_until = 0;
+            }
             if let Some(member) = self.members.get_mut(m) {
                 // What is frozen thaws by itself within its bound.
                 if member.pod.is_none() {

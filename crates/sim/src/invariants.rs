@@ -23,6 +23,13 @@ pub struct Truth {
     pub acknowledged: u64,
     /// When the last one was.
     pub acknowledged_at: u64,
+    /// The longest time between two.
+    pub longest_gap: u64,
+    /// Time in gaps of more than a second.
+    pub gaps: u64,
+    /// Looks of clients at what masters show.
+    pub reads: u64,
+    acknowledged_by: Option<(Epoch, Boot)>,
     /// Won elections after the first.
     pub elections: u64,
     /// Epochs in all.
@@ -50,7 +57,7 @@ impl World {
     /// I3. Also remembers what lost volumes had promised and held.
     fn seals_only_grow(&mut self) {
         let mut broken = None;
-        for member in &self.members {
+        for member in self.members.iter().filter(|member| !member.ghost) {
             let below = member.promise.sealed_below;
             let end = member.data.as_ref().map(|data| data.wal.position());
             let seal = self
@@ -99,16 +106,25 @@ impl World {
         }
     }
 
+    /// The newest record that there ever was, whatever somebody put in its place.
+    fn newest(&self) -> &ha::Record {
+        self.api.newest.as_ref().unwrap_or(&self.api.record)
+    }
+
     /// The recorded leader's index.
     pub fn leader(&self) -> Option<usize> {
-        let leader = self.api.record.leader.as_ref()?.member();
-        self.members.iter().position(|member| member.id() == leader)
+        let leader = self.newest().leader.as_ref()?.member();
+        let boot = self.newest().leader.as_ref()?.boot;
+        let life = self.members.iter().position(|member| {
+            member.pod.as_ref().is_some_and(|pod| pod.boot == boot && pod.beat != u64::MAX)
+        });
+        life.or_else(|| self.members.iter().position(|member| member.id() == leader))
     }
 
     /// The record names this very life of this member.
     fn names_life_of(&self, m: usize) -> bool {
         let boot = self.members.get(m).and_then(|member| member.pod.as_ref()).map(|pod| pod.boot);
-        boot.is_some() && self.api.record.leader.as_ref().map(|leader| leader.boot) == boot
+        boot.is_some() && self.newest().leader.as_ref().map(|leader| leader.boot) == boot
     }
 
     /// Whether this member's log has everything that is relied on.
@@ -118,9 +134,15 @@ impl World {
         }
         let missing = {
             let Some(data) = self.members.get(m).and_then(|member| member.data.as_ref()) else { return };
-            let ids = data.wal.records.iter().map(|rec| rec.id);
-            let agree = self.truth.relied_on.iter().copied().zip(ids).take_while(|(a, b)| a == b).count();
-            (agree < self.truth.relied_on.len()).then_some(agree)
+            // One record in common means everything before it in common.
+            let all = self.truth.relied_on.len();
+            let last = data.wal.at(all).map(|rec| rec.id);
+            if last == self.truth.relied_on.last().copied() {
+                None
+            } else {
+                let ids = data.wal.records.iter().map(|rec| rec.id);
+                Some(self.truth.relied_on.iter().copied().zip(ids).take_while(|(a, b)| a == b).count())
+            }
         };
         if let Some(agree) = missing {
             let all = self.truth.relied_on.len();
@@ -136,7 +158,11 @@ impl World {
         let mut contradiction = None;
         {
             let Some(data) = self.members.get(m).and_then(|member| member.data.as_ref()) else { return };
-            for (index, rec) in data.wal.records.iter().enumerate().take(end) {
+            let known = self.truth.relied_on.len();
+            let agrees = data.wal.at(known.min(end)).map(|rec| rec.id)
+                == known.min(end).checked_sub(1).and_then(|last| self.truth.relied_on.get(last)).copied();
+            let from = if agrees { known.min(end) } else { 0 };
+            for (index, rec) in data.wal.records.iter().enumerate().take(end).skip(from) {
                 match self.truth.relied_on.get(index) {
                     Some(known) if *known == rec.id => {}
                     Some(_) => {
@@ -159,12 +185,18 @@ impl World {
 
     /// A commit is released to its client (I1, S1, S3).
     pub fn truth_acknowledged(&mut self, m: usize, at: usize, names: &Names) {
+        let gap = self.now.saturating_sub(self.truth.acknowledged_at);
+        self.truth.longest_gap = self.truth.longest_gap.max(gap);
+        if gap > SECOND {
+            self.truth.gaps += gap;
+        }
         self.truth.acknowledged += 1;
         self.truth.acknowledged_at = self.now;
+        self.one_acknowledges(m);
         let Some(rec) = self.members.get(m).and_then(|member| member.data.as_ref()?.wal.at(at)) else {
             return;
         };
-        let recorded = self.api.record.electorates.iter().any(|electorate| match names {
+        let recorded = self.newest().electorates.iter().any(|electorate| match names {
             Names::Alone => electorate.members.is_empty(),
             Names::Quorum { members, acks } => {
                 let known: BTreeSet<Incarnation> =
@@ -180,7 +212,7 @@ impl World {
             let holders = self
                 .members
                 .iter()
-                .filter(|member| members.contains(&member.promise.incarnation))
+                .filter(|member| !member.ghost && members.contains(&member.promise.incarnation))
                 .filter(|member| {
                     member
                         .data
@@ -189,8 +221,9 @@ impl World {
                 })
                 .count();
             // A member may have lost its volume or rewound since it answered; only the living can be asked.
-            let lost = members.len()
-                - self.members.iter().filter(|member| members.contains(&member.promise.incarnation)).count();
+            let living: BTreeSet<Incarnation> =
+                self.members.iter().map(|member| member.promise.incarnation).collect();
+            let lost = members.difference(&living).count();
             if holders + lost < *acks as usize {
                 self.violated(format!("I1: pg-{m} acknowledged {at}, flushed by {holders} of {acks}"));
             }
@@ -204,6 +237,25 @@ impl World {
         self.rely_on(m, at, "S1");
     }
 
+    /// Asynchronous mode: the old master has stopped acknowledging before the new one starts (§1.2), except what a
+    /// process acknowledges in the moment after it thawed.
+    fn one_acknowledges(&mut self, m: usize) {
+        if self.settings.mode == DurabilityMode::Quorum {
+            return;
+        }
+        let Some(member) = self.members.get(m) else { return };
+        let Some(boot) = member.pod.as_ref().map(|pod| pod.boot) else { return };
+        let Some(epoch) = member.primary().map(|primary| primary.epoch) else { return };
+        let thawed = self.now.saturating_sub(member.thawed) < 3 * SECOND;
+        match self.truth.acknowledged_by {
+            Some((newest, by)) if newest > epoch && by != boot && !thawed => {
+                self.violated(format!("A1: pg-{m} acknowledges in epoch {epoch} after epoch {newest} did"));
+            }
+            Some((newest, _)) if newest > epoch => {}
+            _ => self.truth.acknowledged_by = Some((epoch, boot)),
+        }
+    }
+
     /// The gate opens: what the log holds up to this start's first record can be read (P6, I13, S8).
     pub fn truth_opened(&mut self, m: usize) {
         let Some(first) = self.members.get(m).and_then(|member| Some(member.primary()?.first)) else {
@@ -214,11 +266,28 @@ impl World {
             self.must_hold_all(m, "S1");
         }
         self.rely_on(m, first, "S8");
+        if let Some(primary) = self.members.get_mut(m).and_then(crate::member::Member::primary_mut) {
+            primary.visible = primary.visible.max(first);
+        }
+    }
+
+    /// A client reads what this master shows (S8).
+    pub fn truth_read(&mut self, m: usize, visible: usize) {
+        if self.settings.mode == DurabilityMode::Async || visible == 0 {
+            return;
+        }
+        let Some(rec) = self.members.get(m).and_then(|member| member.data.as_ref()?.wal.at(visible)) else {
+            return;
+        };
+        if self.truth.relied_on.get(visible - 1) != Some(&rec.id) {
+            self.violated(format!("S8: pg-{m} shows {visible}, which a later master lacks"));
+        }
+        self.truth.reads += 1;
     }
 
     /// I11.
     pub fn truth_timeline(&mut self, timeline: u32, id: &MemberId) {
-        if let Some(other) = self.truth.timelines.insert(timeline, id.clone()) {
+        if let Some(other) = self.truth.timelines.insert(timeline, id.clone()).filter(|other| other != id) {
             self.violated(format!("I11: timeline {timeline} was {other}'s and is now {id}'s"));
         }
     }
@@ -246,7 +315,7 @@ impl World {
     pub fn truth_wiped(&mut self, m: usize) {
         let Some(member) = self.members.get(m) else { return };
         let id = member.id();
-        let record = &self.api.record;
+        let record = self.newest();
         let needed = record.phase == Phase::Running
             && (record.names(&id) || record.electorates.iter().any(|e| e.members.contains(&id)));
         // A half-rewound copy is none; then the leader's must be whole.
@@ -272,7 +341,7 @@ impl World {
 
     /// A swap takes effect.
     pub fn truth_swapped(&mut self, m: usize, swap: &Swap) {
-        let old = self.api.record.clone();
+        let old = self.newest().clone();
         let new = &*swap.record;
         self.say(|| {
             let electorates: Vec<String> = new
@@ -354,6 +423,7 @@ impl World {
         let holders: BTreeSet<MemberId> = self
             .members
             .iter()
+            .filter(|member| !member.ghost)
             .filter(|member| {
                 member.data.as_ref().is_some_and(|data| {
                     data.wal.flushed >= relied

@@ -12,6 +12,7 @@ pub mod api_server;
 pub mod dice;
 pub mod event;
 pub mod faults;
+pub mod ghost;
 pub mod invariants;
 pub mod member;
 pub mod mutation;

@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ha::{
     Boot, Decision, Epoch, Gate, Incarnation, Instant, MemberId, MemberName, Memory, Names, Peer, Position,
-    Promise, Record, Swap, Upstream,
+    Promise, Record, Settings, Swap, Upstream,
 };
 
+use crate::api_server::Hidden;
 use crate::wal::Wal;
 
 /// What a data directory holds.
 #[derive(Debug, Clone, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a file or a state of its own")]
 pub struct Data {
     /// The log.
     pub wal: Wal,
@@ -24,6 +26,12 @@ pub struct Data {
     pub consistent_at: usize,
     /// Roles and the first database exist.
     pub provisioned: bool,
+    /// `standby.signal` is there.
+    pub signal: bool,
+    /// The `hba_file` admits clients.
+    pub gate_open: bool,
+    /// Timeline history files without a timeline behind them (P11).
+    pub planted: BTreeSet<u32>,
 }
 
 /// A hot standby.
@@ -37,10 +45,14 @@ pub struct StandbyState {
     pub conn: Option<u64>,
     /// Received in this boot of Postgres.
     pub received: Option<usize>,
+    /// When its end was last looked for.
+    pub measured_at: u64,
     /// The established end.
     pub end: Option<Position>,
     /// A promotion runs: to which timeline, with which names.
     pub promoting: Option<(u32, Names)>,
+    /// Replay stands still until then, at this end: a conflict, a restart, a slow disk (P8).
+    pub stall: Option<(u64, usize)>,
 }
 
 /// A walsender as its master sees it.
@@ -75,6 +87,8 @@ pub struct PrimaryState {
     pub prepared: BTreeSet<Incarnation>,
     /// Commits that wait: end of record.
     pub waiting: BTreeSet<usize>,
+    /// What a client can see without a cancelled wait: everything up to here.
+    pub visible: usize,
     /// A fast stop is under way.
     pub stopping: bool,
     /// The epoch that the agent knew when it last allowed it to lead: for the trace and I15.
@@ -125,6 +139,10 @@ pub struct Agent {
     pub memory: Memory,
     /// The record.
     pub known: Option<Known>,
+    /// Why it cannot be read.
+    pub hidden: Option<Hidden>,
+    /// A look is planned for now.
+    pub nudged: u64,
     /// The others.
     pub peers: BTreeMap<MemberName, Peer>,
     /// The route as read last.
@@ -177,6 +195,16 @@ pub struct Member {
     pub agent_frozen: u64,
     /// Postgres is frozen until then.
     pub pg_frozen: u64,
+    /// Nothing can be written to its disk until then.
+    pub full_until: u64,
+    /// When it last thawed.
+    pub thawed: u64,
+    /// The wishes as it knows them.
+    pub settings: Settings,
+    /// Where its pod runs, or ran last.
+    pub node: u64,
+    /// An old process of another member's incarnation that nobody has ended yet (§2).
+    pub ghost: bool,
     /// The clock's offset in nanoseconds.
     pub offset: u64,
     /// The clock's rate in thousandths.
@@ -197,6 +225,15 @@ impl Member {
     /// The time of the world at which the member's clock shows this.
     pub fn world_time(&self, at: Instant) -> u64 {
         at.0.saturating_sub(self.offset) / self.rate.max(1) * 1000 + 1000
+    }
+
+    /// What its Postgres has replayed, when it recovers.
+    pub fn replayed(&self, now: u64) -> usize {
+        let flushed = self.data.as_ref().map_or(0, |data| data.wal.flushed);
+        match self.standby().and_then(|standby| standby.stall) {
+            Some((until, at)) if now < until => at.min(flushed),
+            _ => flushed,
+        }
     }
 
     /// Its Postgres as a master.

@@ -22,6 +22,24 @@ pub struct WorldRules {
     pub new_incarnation: bool,
     /// The end of the log is measured, not taken from a hint (P8).
     pub measure_end: bool,
+    /// Timeline files are planted, so that a promotion takes the recorded timeline (P11).
+    pub plant_timelines: bool,
+    /// Files of a promotion that did not complete are removed (P11).
+    pub remove_planted: bool,
+    /// `standby.signal` is made before every start without authority (P24).
+    pub signal_before_start: bool,
+    /// The gate is closed before every start and every promotion (P6, P21).
+    pub close_gate: bool,
+    /// Every process of an older life has ended before a start (P7).
+    pub end_every_process: bool,
+    /// A compare-and-swap names the version of the snapshot that was decided on.
+    pub snapshot_version: bool,
+    /// The write route is guarded by the epoch (S5).
+    pub route_guard: bool,
+    /// A rewound or cloned member reports only once it was consistent (§4 step 3).
+    pub consistent_before_report: bool,
+    /// A rewind is marked on the promise before it begins (§4 step 10).
+    pub mark_rewinding: bool,
 }
 
 impl Default for WorldRules {
@@ -35,6 +53,15 @@ impl Default for WorldRules {
             flush_before_reply: true,
             new_incarnation: true,
             measure_end: true,
+            plant_timelines: true,
+            remove_planted: true,
+            signal_before_start: true,
+            close_gate: true,
+            end_every_process: true,
+            snapshot_version: true,
+            route_guard: true,
+            consistent_before_report: true,
+            mark_rewinding: true,
         }
     }
 }

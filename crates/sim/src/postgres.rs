@@ -5,7 +5,6 @@ use ha::{Action, Gate, Incarnation, Names};
 use crate::dice::{MS, SECOND};
 use crate::event::Event;
 use crate::member::{PrimaryState, StandbyState, State};
-use crate::wal::Rec;
 use crate::world::World;
 
 impl World {
@@ -31,6 +30,9 @@ impl World {
             }
         }
         member.pg_frozen = 0;
+        if member.ghost {
+            member.pod = None;
+        }
         self.nudge(m);
     }
 
@@ -44,6 +46,29 @@ impl World {
             return;
         }
         pod.pg = pg;
+        let (rules, full) =
+            (self.world_rules, self.members.get(m).is_some_and(|member| member.full_until > self.now));
+        if full {
+            self.say(|| format!("pg-{m} Postgres cannot start: no space left"));
+            return;
+        }
+        self.clear_planted(m);
+        if rules.end_every_process {
+            self.end_ghosts_beside(m);
+        } else {
+            self.start_over_ghosts(m);
+        }
+        let Some(member) = self.members.get_mut(m) else { return };
+        if let Some(data) = &mut member.data {
+            if primary.is_some() {
+                data.signal = false;
+            } else if rules.signal_before_start {
+                data.signal = true;
+            }
+            if rules.close_gate {
+                data.gate_open = false;
+            }
+        }
         self.say(|| format!("pg-{m} Postgres starts{}", if primary.is_some() { " as master" } else { "" }));
         let Some(pod) = self.members.get_mut(m).and_then(|member| member.pod.as_mut()) else { return };
         pod.state = State::Starting(primary);
@@ -52,6 +77,9 @@ impl World {
 
     pub(crate) fn started(&mut self, m: usize, pg: u64) {
         let record = self.id();
+        let now = self.now;
+        let (slow, until) = (self.dice.permille(300), self.dice.millis(50, 1500));
+        let behind = self.dice.between(0, 40);
         let Some(member) = self.members.get_mut(m).filter(|member| member.pg_life() == Some(pg)) else {
             return;
         };
@@ -60,15 +88,27 @@ impl World {
         data.wal.flushed = data.wal.end();
         data.clean = false;
         match std::mem::replace(&mut pod.state, State::Down) {
-            State::Starting(None) => {
+            State::Starting(None) if data.signal => {
                 data.was_standby = true;
-                pod.state = State::Standby(StandbyState::default());
+                // It answers once it is consistent, with more to replay.
+                let at = data.wal.end().saturating_sub(usize::try_from(behind).unwrap_or(0));
+                let stall = slow.then_some((now + until, at.max(data.consistent_at)));
+                pod.state = State::Standby(StandbyState { stall, ..StandbyState::default() });
                 self.measure(m);
+            }
+            State::Starting(None) => {
+                // P24: a crash recovery on the control file's timeline, and writable after it.
+                let control = data.control;
+                data.wal.records.retain(|rec| rec.timeline <= control);
+                data.wal.flushed = data.wal.end();
+                let timeline = data.wal.timeline().0;
+                data.was_standby = false;
+                self.become_primary(m, record, timeline, Names::Placeholder);
             }
             State::Starting(Some(names)) => {
                 let timeline = data.wal.timeline().0;
                 data.was_standby = false;
-                self.become_primary(m, Rec { id: record, timeline }, names);
+                self.become_primary(m, record, timeline, names);
             }
             other => pod.state = other,
         }
@@ -76,20 +116,24 @@ impl World {
     }
 
     /// Out of recovery: the first record of this start is written and flushed locally.
-    fn become_primary(&mut self, m: usize, first: Rec, names: Names) {
+    fn become_primary(&mut self, m: usize, record: u64, timeline: u32, names: Names) {
         let Some(member) = self.members.get_mut(m) else { return };
-        let epoch = member.promise.last_epoch;
+        let (epoch, id) = (member.promise.last_epoch, member.id());
+        self.truth_timeline(timeline, &id);
+        let Some(member) = self.members.get_mut(m) else { return };
         let (Some(data), Some(pod)) = (&mut member.data, &mut member.pod) else { return };
-        data.wal.records.push(first);
+        data.wal.append(record, timeline);
         data.wal.flushed = data.wal.end();
         let end = data.wal.end();
+        let open = data.gate_open;
         pod.state = State::Primary(Box::new(PrimaryState {
-            timeline: first.timeline,
+            timeline,
             first: end,
             names,
             next_names: None,
             changes: 0,
-            gate: Gate::Closed,
+            visible: 0,
+            gate: if open { Gate::Open } else { Gate::Closed },
             fence_xid: None,
             senders: std::collections::BTreeMap::new(),
             prepared: std::collections::BTreeSet::new(),
@@ -97,7 +141,10 @@ impl World {
             stopping: false,
             epoch,
         }));
-        self.say(|| format!("pg-{m} is out of recovery on timeline {} at {end}", first.timeline));
+        self.say(|| format!("pg-{m} is out of recovery on timeline {timeline} at {end}"));
+        if open {
+            self.truth_opened(m);
+        }
         self.nudge(m);
     }
 
@@ -108,16 +155,39 @@ impl World {
         let Some(member) = self.members.get(m) else { return };
         let (Some(standby), Some(pg)) = (member.standby(), member.pg_life()) else { return };
         let upstreams = standby.upstreams;
+        let now = self.now;
+        if let Some(standby) = self.members.get_mut(m).and_then(|member| member.standby_mut()) {
+            standby.measured_at = now;
+        }
         self.later(delay, Event::Measured { m, pg, upstreams });
     }
 
     pub(crate) fn measured(&mut self, m: usize, pg: u64, upstreams: u64) {
+        let (now, rules) = (self.now, self.world_rules);
+        let (again, hurried) = (self.dice.millis(20, 200), self.dice.permille(500));
         let Some(member) = self.members.get_mut(m).filter(|member| member.pg_life() == Some(pg)) else {
             return;
         };
         let Some(data) = &mut member.data else { return };
-        let (end, consistent) = (data.wal.position(), data.wal.end() >= data.consistent_at);
         data.wal.flushed = data.wal.end();
+        let replayed = member.replayed(now);
+        let Some(data) = &mut member.data else { return };
+        let consistent = data.wal.end() >= data.consistent_at || !rules.consistent_before_report;
+        let (mut end, read) = (data.wal.position(), replayed >= data.wal.end());
+        if !rules.measure_end {
+            // The startup process sleeps: taken for the end of the log (P8).
+            end = data.wal.position_of(replayed);
+        } else if !read {
+            // Sessions that hold replay up are ended, a paused replay is resumed; then it goes on.
+            if let Some(standby) = member.standby_mut().filter(|_| hurried) {
+                standby.stall = None;
+            }
+            if let Some(standby) = member.standby_mut() {
+                standby.measured_at = now;
+            }
+            self.later(again, Event::Measured { m, pg, upstreams });
+            return;
+        }
         if let Some(standby) = member.standby_mut()
             && standby.upstreams == upstreams
             && standby.upstream.is_none()
@@ -135,7 +205,34 @@ impl World {
         let Some(pg) = member.pg_life() else { return };
         let Some(standby) = member.standby_mut() else { return };
         standby.promoting = Some((timeline, names));
+        self.later(delay, Event::SignalRemoved { m, pg });
+    }
+
+    /// Recovery has ended, the end-of-recovery record is not written yet: a crash now restarts writable on the old
+    /// timeline, unless somebody makes the signal file again (P24).
+    pub(crate) fn signal_removed(&mut self, m: usize, pg: u64) {
+        let delay = if self.dice.permille(100) { self.dice.millis(50, 800) } else { self.dice.millis(1, 40) };
+        let Some(member) = self.members.get_mut(m).filter(|member| member.pg_life() == Some(pg)) else {
+            return;
+        };
+        if let Some(data) = &mut member.data {
+            data.signal = false;
+        }
         self.later(delay, Event::Promoted { m, pg });
+    }
+
+    /// History files of a promotion that did not complete go before any start and any follow (P11).
+    pub fn clear_planted(&mut self, m: usize) {
+        let remove = self.world_rules.remove_planted;
+        let Some(member) = self.members.get_mut(m) else { return };
+        let Some(data) = &mut member.data else { return };
+        let reached = data.wal.timeline();
+        let listed = std::mem::take(&mut member.promise.planted);
+        for timeline in listed {
+            if remove && timeline > reached {
+                data.planted.remove(&timeline.0);
+            }
+        }
     }
 
     pub(crate) fn promoted(&mut self, m: usize, pg: u64) {
@@ -151,10 +248,16 @@ impl World {
         {
             agent.busy = None;
         }
-        let id = member.id();
         let names = if self.world_rules.names_before_promotion { names } else { Names::Alone };
-        self.truth_timeline(timeline, &id);
-        self.become_primary(m, Rec { id: record, timeline }, names);
+        // PostgreSQL takes the first id above its own that has no history file.
+        let chosen = member.data.as_ref().map_or(timeline, |data| {
+            (data.wal.timeline().0 + 1..u32::MAX).find(|id| !data.planted.contains(id)).unwrap_or(timeline)
+        });
+        if chosen != timeline {
+            self.say(|| format!("pg-{m} promotes to timeline {chosen}, not {timeline}"));
+        }
+        let timeline = chosen;
+        self.become_primary(m, record, timeline, names);
         let delay = self.dice.millis(10, 800);
         self.later(delay, Event::Checkpointed { m, pg, timeline });
     }
@@ -165,6 +268,9 @@ impl World {
         };
         if let Some(data) = &mut member.data {
             data.control = timeline;
+        }
+        if member.agent_life().is_some() {
+            member.promise.planted.clear();
         }
         self.nudge(m);
     }
@@ -218,14 +324,26 @@ impl World {
         let Some(m) = open.get(self.dice.index(open.len())).copied() else { return };
         let record = self.id();
         let flush = self.dice.millis(0, 4);
+        let weak = self.dice.permille(self.weak_commits);
+        let cancel = self.dice.permille(20);
+        let patience = self.dice.millis(1, 2000);
+        let now = self.now;
         let Some(member) = self.members.get_mut(m) else { return };
         let Some(pg) = member.pg_life() else { return };
         let Some(timeline) = member.primary().map(|primary| primary.timeline) else { return };
+        if member.full_until > now {
+            self.say(|| format!("pg-{m} PANIC: no space left for WAL"));
+            self.kill_postgres(m);
+            return;
+        }
         let Some(data) = &mut member.data else { return };
-        data.wal.records.push(Rec { id: record, timeline });
+        data.wal.append(record, timeline);
         let to = data.wal.end();
-        if let Some(primary) = member.primary_mut() {
+        if let Some(primary) = member.primary_mut().filter(|_| !weak) {
             primary.waiting.insert(to);
+        }
+        if cancel {
+            self.later(patience, Event::Cancel { m, pg, at: to });
         }
         self.later(flush, Event::PrimaryFlush { m, pg, to });
     }
@@ -236,8 +354,37 @@ impl World {
         };
         let Some(data) = &mut member.data else { return };
         data.wal.flushed = data.wal.flushed.max(to.min(data.wal.end()));
+        if member.ghost {
+            self.inherit(m);
+        }
         self.pump(m);
         self.release(m);
+    }
+
+    /// A cancelled wait is answered with a warning: neither acknowledged nor undone (P2).
+    pub(crate) fn cancel(&mut self, m: usize, pg: u64, at: usize) {
+        let Some(member) = self.members.get_mut(m).filter(|member| member.pg_life() == Some(pg)) else {
+            return;
+        };
+        if let Some(primary) = member.primary_mut()
+            && primary.waiting.remove(&at)
+        {
+            self.say(|| format!("a client cancels its wait for {at} on pg-{m}"));
+        }
+    }
+
+    /// A client reads from any master whose gate is open, deposed or not (S8).
+    pub(crate) fn client_read(&mut self) {
+        let next = self.dice.millis(50, 800);
+        self.later(next, Event::ClientRead);
+        for m in 0..self.members.len() {
+            let Some(member) = self.members.get(m).filter(|member| member.pg_frozen <= self.now) else {
+                continue;
+            };
+            if let Some(visible) = member.primary().filter(|p| p.gate == Gate::Open).map(|p| p.visible) {
+                self.truth_read(m, visible);
+            }
+        }
     }
 
     /// Releases commits that wait no longer.
@@ -279,6 +426,7 @@ impl World {
         for (at, names) in released {
             if let Some(primary) = self.members.get_mut(m).and_then(|member| member.primary_mut()) {
                 primary.waiting.remove(&at);
+                primary.visible = primary.visible.max(at);
             }
             self.truth_acknowledged(m, at, &names);
         }
@@ -292,7 +440,7 @@ impl World {
         let (Some(pg), Some(agent)) = (member.pg_life(), member.agent_life()) else { return };
         let timeline = member.primary().map(|primary| primary.timeline);
         if let (Some(timeline), Some(data)) = (timeline, &mut member.data) {
-            data.wal.records.push(Rec { id: record, timeline });
+            data.wal.append(record, timeline);
             data.wal.flushed = data.wal.end();
         }
         if let Some(primary) = member.primary_mut() {
@@ -356,6 +504,20 @@ impl World {
             if let Some(member) = self.members.get_mut(m).filter(|_| needed) {
                 member.promise.rewinding = false;
             }
+            let blind = !self.world_rules.mark_rewinding;
+            if let Some(member) = self.members.get_mut(m).filter(|member| blind && member.promise.rewinding) {
+                // Half of the blocks and files are the source's, and nobody knows.
+                member.promise.rewinding = false;
+                if let Some(data) = &mut member.data {
+                    let common = data.wal.common(&source.wal);
+                    let middle = common + (source.wal.flushed.saturating_sub(common)) / 2;
+                    data.wal.records.clear();
+                    data.wal.records.extend(source.wal.records.iter().take(middle));
+                    data.wal.flushed = data.wal.end();
+                    data.control = source.control;
+                    data.consistent_at = 0;
+                }
+            }
             return;
         }
         if matches!(action, Action::Rewind { .. }) {
@@ -386,6 +548,8 @@ impl World {
             data.consistent_at = data.wal.end();
             data.clean = false;
             data.was_standby = true;
+            data.signal = true;
+            data.gate_open = false;
             member.data = Some(data);
             member.promise.system_identifier = system;
             member.promise.bootstrap = ha::Bootstrap::Member;

@@ -1,5 +1,8 @@
 //! One seed from the beginning to the verdict.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
 use ha::{DurabilityMode, Gate, Rules};
 
 use crate::dice::SECOND;
@@ -27,10 +30,17 @@ pub struct Outcome {
     pub elections: u64,
     /// Epochs in all.
     pub epochs: u64,
-    /// Every copy but the leader's is half-rewound: it waits for a human, as §4 step 10 says, and L1 is not judged.
+    /// Every copy but the leader's is half-rewound, or the newest copy went with a leader whose last life nobody can
+    /// prove to have ended: it waits for a human, as §2 and §4 step 10 say, and L1 is not judged.
     pub waits_for_human: bool,
     /// Writes of the record in the last half minute.
     pub late_writes: u64,
+    /// Nanoseconds in gaps of more than a second without an acknowledgement.
+    pub gaps: u64,
+    /// The faults, when they were asked for.
+    pub faults: Vec<String>,
+    /// How many faults there were.
+    pub fault_count: u64,
 }
 
 /// What kind of world a seed makes.
@@ -50,10 +60,29 @@ impl Default for Kind {
 
 /// Runs one seed.
 pub fn run(seed: u64, rules: Rules, world_rules: WorldRules, kind: Kind, trace: bool) -> Outcome {
+    run_without(seed, rules, world_rules, kind, &BTreeSet::new(), trace)
+}
+
+/// Runs one seed without some of its faults, and notes the others.
+pub fn run_without(
+    seed: u64,
+    rules: Rules,
+    world_rules: WorldRules,
+    kind: Kind,
+    skip: &BTreeSet<u64>,
+    trace: bool,
+) -> Outcome {
     let mut world = World::new(seed, rules, world_rules, trace);
+    world.skip.clone_from(skip);
+    if trace || !skip.is_empty() {
+        world.notes = Some(RefCell::default());
+    }
     world.calm = !kind.faults;
     if kind.asynchronous {
         world.settings.mode = DurabilityMode::Async;
+        for member in &mut world.members {
+            member.settings.mode = DurabilityMode::Async;
+        }
     }
     let mut version = None;
     world.queue.push(FAULTS, Event::Calm);
@@ -62,7 +91,7 @@ pub fn run(seed: u64, rules: Rules, world_rules: WorldRules, kind: Kind, trace: 
             version = Some(world.api.version);
         }
     }
-    let waits_for_human = last_copy(&world);
+    let waits_for_human = last_copy(&world) || world.lost_leader;
     if world.violation.is_none() && !waits_for_human {
         whole(&mut world);
     }
@@ -74,6 +103,9 @@ pub fn run(seed: u64, rules: Rules, world_rules: WorldRules, kind: Kind, trace: 
         elections: world.truth.elections,
         epochs: world.truth.epochs,
         waits_for_human,
+        gaps: world.truth.gaps,
+        faults: world.notes.take().map(RefCell::into_inner).unwrap_or_default(),
+        fault_count: world.fault_count,
         late_writes: version.map_or(0, |version| world.api.version - version),
     }
 }
@@ -81,7 +113,8 @@ pub fn run(seed: u64, rules: Rules, world_rules: WorldRules, kind: Kind, trace: 
 /// Whether the recorded leader's is the only copy that is not half-rewound.
 fn last_copy(world: &World) -> bool {
     let leader = world.leader();
-    let mut others = world.members.iter().enumerate().filter(|(m, _)| Some(*m) != leader).peekable();
+    let mut others =
+        world.members.iter().enumerate().filter(|(m, member)| Some(*m) != leader && !member.ghost).peekable();
     leader.is_some() && others.peek().is_some() && others.all(|(_, member)| member.promise.rewinding)
 }
 
@@ -109,7 +142,7 @@ fn whole(world: &mut World) {
         world.violated(format!("L1: the write route does not point at pg-{leader}"));
         return;
     }
-    for m in 0..world.members.len() {
+    for m in 0..world.real() {
         let Some(member) = world.members.get(m) else { continue };
         let streams = member.standby().is_some_and(|standby| standby.conn.is_some());
         // A rewind that failed without another copy waits for a human (§4 step 10).
@@ -124,9 +157,9 @@ fn whole(world: &mut World) {
         return;
     }
     let settled = world.api.record.electorates.len() == 1 && world.api.record.fence_xid.is_some();
-    let given_up = world.members.iter().filter(|member| member.promise.rewinding).count();
+    let given_up = world.members.iter().filter(|member| !member.ghost && member.promise.rewinding).count();
     let counted = world.api.record.current_electorate().map_or(0, |newest| newest.members.len());
-    if !settled || counted + 1 + given_up < world.members.len() {
+    if !settled || counted + 1 + given_up < world.real() {
         world.violated(format!("L1: the electorate is not settled: {:?}", world.api.record.electorates));
     }
 }

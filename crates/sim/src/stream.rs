@@ -44,7 +44,10 @@ impl World {
         let epoch = upstream.epoch;
         let retry = self.dice.millis(100, 250);
         self.later(retry, Event::Connect { m, pg });
-        let p = self.members.iter().position(|other| other.name == upstream.member.name);
+        // The address is that very pod's, wherever its name has gone since.
+        let life =
+            |other: &super::member::Member| other.pod.as_ref().map(|pod| pod.boot) == Some(upstream.boot);
+        let p = self.members.iter().position(life);
         let Some(p) = p.filter(|p| self.net.passes(m, *p) && self.net.passes(*p, m)) else { return };
         let (Some(standby), Some(other)) = (self.members.get(m), self.members.get(p)) else { return };
         let right_life = other.pod.as_ref().is_some_and(|pod| pod.boot == upstream.boot);
@@ -54,7 +57,8 @@ impl World {
         if !right_life || other.pg_frozen > self.now || !primary.prepared.contains(&incarnation) {
             return;
         }
-        if !ours.wal.attaches_to(&theirs.wal) {
+        let stray = ours.planted.iter().any(|id| *id > ours.wal.timeline().0 && !theirs.planted.contains(id));
+        if stray || !ours.wal.attaches_to(&theirs.wal) {
             self.say(|| format!("pg-{m} cannot stream from pg-{p}: its log does not go on from there (P12)"));
             return;
         }
@@ -95,8 +99,9 @@ impl World {
         self.nudge(p);
     }
 
-    fn delay(&mut self) -> u64 {
-        let most = self.net.delay.max(1);
+    /// The time that a message takes on this link.
+    pub(crate) fn delay(&mut self, from: usize, to: usize) -> u64 {
+        let most = self.net.delay.max(1) + self.net.link(from, to).delay;
         self.dice.between(MS / 5, most * MS)
     }
 
@@ -110,7 +115,8 @@ impl World {
             .map(|(id, _)| *id)
             .collect();
         for id in ids {
-            let delay = self.delay();
+            let to = self.conns.get(&id).map_or(p, |conn| conn.standby);
+            let delay = self.delay(p, to);
             let now = self.now;
             let Some(data) = self.members.get(p).and_then(|member| member.data.as_ref()) else { return };
             let Some(conn) = self.conns.get_mut(&id) else { continue };
@@ -150,6 +156,23 @@ impl World {
             self.later(10 * MS, Event::Wal { conn: id, start, records });
             return;
         }
+        let strange = records
+            .first()
+            .is_some_and(|first| first.prev != data.wal.records.last().map_or(0, |rec| rec.id));
+        let full = member.full_until > now;
+        let Some(data) = &mut member.data else { return };
+        if full {
+            self.say(|| format!("pg-{} PANIC: no space left for WAL", conn.standby));
+            self.kill_postgres(conn.standby);
+            return;
+        }
+        if strange {
+            self.violated(format!(
+                "I11: pg-{} glues pg-{}'s log at {start} to another log",
+                conn.standby, conn.primary
+            ));
+            return;
+        }
         data.wal.records.extend(records);
         let to = data.wal.end();
         if let Some(standby) = member.standby_mut() {
@@ -165,16 +188,23 @@ impl World {
     }
 
     pub(crate) fn standby_flushed(&mut self, m: usize, pg: u64, conn: u64, to: usize) {
+        let now = self.now;
+        let (conflict, until) = (self.dice.permille(4), self.dice.millis(100, 6000));
         let Some(member) = self.members.get_mut(m).filter(|member| member.pg_life() == Some(pg)) else {
             return;
         };
         let Some(data) = &mut member.data else { return };
         data.wal.flushed = data.wal.flushed.max(to.min(data.wal.end()));
+        if conflict && let Some(standby) = member.standby_mut() {
+            standby.stall =
+                standby.stall.filter(|(ends, _)| *ends > now).or(Some((now + until, to.saturating_sub(1))));
+        }
         self.reply(conn, m, to);
     }
 
     fn reply(&mut self, id: u64, m: usize, flushed: usize) {
-        let delay = self.delay();
+        let p = self.conns.get(&id).map_or(m, |conn| conn.primary);
+        let delay = self.delay(m, p);
         let now = self.now;
         let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.standby == m) else { return };
         conn.to_primary = conn.to_primary.max(now + delay);

@@ -4,11 +4,14 @@
 
 use ha::{Lsn, Position, Timeline};
 
-/// One record. `id` is unique in the world; two logs agree where their ids agree.
+/// One record. `id` is unique in the world, and each record knows the one before it: two logs that have one record in
+/// common have everything before it in common, as long as nobody glues strange ends together (checked, I11).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rec {
     /// Unique.
     pub id: u64,
+    /// The record before it; 0 for the first.
+    pub prev: u64,
     /// The timeline that it was written on.
     pub timeline: u32,
 }
@@ -33,6 +36,17 @@ impl Wal {
         Timeline(self.records.last().map_or(0, |rec| rec.timeline))
     }
 
+    /// Writes a record at the end.
+    pub fn append(&mut self, id: u64, timeline: u32) {
+        let prev = self.records.last().map_or(0, |rec| rec.id);
+        self.records.push(Rec { id, prev, timeline });
+    }
+
+    /// The position of this end.
+    pub fn position_of(&self, end: usize) -> Position {
+        Position { timeline: Timeline(self.at(end).map_or(0, |rec| rec.timeline)), lsn: Lsn(end as u64) }
+    }
+
     /// The end as a position.
     pub fn position(&self) -> Position {
         Position { timeline: self.timeline(), lsn: Lsn(self.end() as u64) }
@@ -45,7 +59,18 @@ impl Wal {
 
     /// The length of the common beginning, by content.
     pub fn common(&self, other: &Self) -> usize {
-        self.records.iter().zip(&other.records).take_while(|(one, two)| one.id == two.id).count()
+        let agree =
+            |at: usize| self.records.get(at).map(|rec| rec.id) == other.records.get(at).map(|rec| rec.id);
+        let (mut low, mut high) = (0, self.end().min(other.end()));
+        while low < high {
+            let middle = low + (high - low).div_ceil(2);
+            if agree(middle - 1) {
+                low = middle;
+            } else {
+                high = middle - 1;
+            }
+        }
+        low
     }
 
     /// Whether a standby with this log can stream from a server with that one, as far as PostgreSQL can tell: by

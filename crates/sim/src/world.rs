@@ -1,12 +1,14 @@
 //! Everything there is, and what happens to it next.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ha::{Boot, Incarnation, MemberName, Promise, Record, Rules, Settings};
 
 use crate::api_server::ApiServer;
 use crate::dice::{Dice, MS, SECOND, seconds};
 use crate::event::{Event, Queue};
+use crate::faults::FAULTS;
 use crate::invariants::Truth;
 use crate::member::{Member, Pod, State};
 use crate::mutation::WorldRules;
@@ -46,6 +48,20 @@ pub struct World {
     pub calm: bool,
     /// Events handled.
     pub events: u64,
+    /// Commits in a thousand that ask for no standby: nothing is promised for them (P15).
+    pub weak_commits: u64,
+    /// The seed.
+    pub seed: u64,
+    /// Faults so far.
+    pub fault_count: u64,
+    /// Faults that are left out, by number.
+    pub skip: BTreeSet<u64>,
+    /// What was said of faults, when somebody wants to know.
+    pub notes: Option<RefCell<Vec<String>>>,
+    /// The newest copy went with a leader whose life nobody could prove to have ended: it waits for a human.
+    pub lost_leader: bool,
+    /// How often each kind of fault comes in this world.
+    pub weights: [u64; FAULTS.len()],
     ids: u64,
 }
 
@@ -63,7 +79,19 @@ impl World {
             settings.when_short = ha::WhenShort::Block;
         }
         let net = Network::new(n, &mut dice);
+        if dice.permille(150) {
+            let name = dice.index(n);
+            settings.priorities.extend(names.get(name).map(|name| (name.clone(), 10)));
+        }
         let lost_answers = if dice.permille(350) { dice.between(0, 700) } else { 0 };
+        let mut sometimes = |most: u64| if dice.permille(200) { dice.between(0, most) } else { 0 };
+        let (refuses, late, repeats, lags) = (sometimes(500), sometimes(300), sometimes(500), sometimes(500));
+        let weak_commits = sometimes(300);
+        let mut weights = [0; FAULTS.len()];
+        for (weight, (usual, _)) in weights.iter_mut().zip(FAULTS) {
+            // A world of its own kind: some faults often, some never.
+            *weight = usual * dice.between(0, 3).pow(2);
+        }
         let mut world = Self {
             now: 0,
             queue: Queue::default(),
@@ -74,6 +102,13 @@ impl World {
                 route: None,
                 down: false,
                 lost_answers,
+                hidden: None,
+                newest: None,
+                backups: Vec::new(),
+                refuses,
+                late,
+                repeats,
+                lags,
             },
             net,
             conns: BTreeMap::new(),
@@ -85,13 +120,21 @@ impl World {
             violation: None,
             calm: false,
             events: 0,
+            weak_commits,
+            seed,
+            fault_count: 0,
+            skip: BTreeSet::new(),
+            notes: None,
+            lost_leader: false,
+            weights,
             ids: 0,
             dice,
         };
         for (m, name) in names.into_iter().enumerate() {
             let incarnation = Incarnation(world.dice.number());
-            let rate = world.dice.between(950, 1050);
-            let offset = world.dice.between(1, 1_000_000) * MS;
+            let rate = world.dice.between(900, 1100);
+            let offset = world.dice.between(500_000, 1_000_000) * MS;
+            let settings = world.settings.clone();
             world.members.push(Member {
                 name,
                 promise: Promise::new(incarnation, "cluster"),
@@ -99,6 +142,11 @@ impl World {
                 pod: None,
                 agent_frozen: 0,
                 pg_frozen: 0,
+                full_until: 0,
+                thawed: 0,
+                settings,
+                node: m as u64,
+                ghost: false,
                 offset,
                 rate,
             });
@@ -106,6 +154,7 @@ impl World {
             world.queue.push(at, Event::PodStart { m });
         }
         world.queue.push(SECOND, Event::ClientWrite);
+        world.queue.push(SECOND, Event::ClientRead);
         let first_fault = world.dice.millis(6_000, 14_000);
         world.queue.push(first_fault, Event::Fault);
         world
@@ -119,8 +168,20 @@ impl World {
 
     /// Adds to the trace.
     pub fn say(&self, what: impl FnOnce() -> String) {
+        if !self.trace && self.notes.is_none() {
+            return;
+        }
+        let what = what();
+        if let Some(notes) = self.notes.as_ref().filter(|_| what.starts_with("FAULT")) {
+            notes.borrow_mut().push(format!(
+                "{:>9.3} s  #{:<3} {}",
+                seconds(self.now),
+                self.fault_count,
+                &what[6..]
+            ));
+        }
         if self.trace {
-            println!("{:>10.3} {}", seconds(self.now), what());
+            println!("{:>10.3} {what}", seconds(self.now));
         }
     }
 
@@ -145,6 +206,7 @@ impl World {
             | Event::Refused { m, .. }
             | Event::Done { m, .. }
             | Event::SealPromise { m, .. }
+            | Event::PromoteStep { m, .. }
             | Event::Response { m, .. }
             | Event::Timeout { m, .. }
             | Event::Watch { m, .. }
@@ -154,6 +216,8 @@ impl World {
             | Event::PrimaryFlush { m, .. }
             | Event::Started { m, .. }
             | Event::Promoted { m, .. }
+            | Event::SignalRemoved { m, .. }
+            | Event::Cancel { m, .. }
             | Event::Checkpointed { m, .. }
             | Event::Measured { m, .. }
             | Event::NamesInForce { m, .. } => pg(*m),
@@ -194,6 +258,21 @@ impl World {
             Event::Started { m, pg } => self.started(m, pg),
             Event::Promoted { m, pg } => self.promoted(m, pg),
             Event::Checkpointed { m, pg, timeline } => self.checkpointed(m, pg, timeline),
+            Event::PromoteStep { m, agent, timeline, names } => self.promote_step(m, agent, timeline, names),
+            Event::SignalRemoved { m, pg } => self.signal_removed(m, pg),
+            Event::Cancel { m, pg, at } => self.cancel(m, pg, at),
+            Event::ClientRead => self.client_read(),
+            Event::Wishes { m, settings } => {
+                if let Some(member) = self.members.get_mut(m) {
+                    member.settings = Settings::clone(&settings);
+                }
+                self.nudge(m);
+            }
+            Event::Cut { m } => {
+                self.say(|| format!("FAULT pg-{m}: cut off"));
+                self.net.isolate(m, false);
+            }
+            Event::Thaw { m, stood } => self.thaw(m, stood),
             Event::Measured { m, pg, upstreams } => self.measured(m, pg, upstreams),
             Event::NamesInForce { m, pg, change } => self.names_in_force(m, pg, change),
             Event::Stopping { m, pg, agent, since } => self.stopping(m, pg, agent, since),
@@ -219,7 +298,7 @@ impl World {
         let (boot, pg) = (self.dice.number(), self.id());
         let now = self.now;
         let Some(member) = self.members.get_mut(m) else { return };
-        if member.pod.is_some() {
+        if member.pod.is_some() || member.ghost {
             return;
         }
         if !self.world_rules.seal_durable {
@@ -248,6 +327,9 @@ impl World {
         let Some(running) = member.pod.as_mut().filter(|running| running.boot.0 == pod) else { return };
         if running.agent.is_some() && !frozen {
             running.beat = now;
+        }
+        if running.beat == u64::MAX {
+            return;
         }
         let silent = now.saturating_sub(running.beat) > 2 * SECOND;
         let runs = !matches!(running.state, State::Down);

@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::announcement::seal_report;
+use crate::announcement::{older_life_may_lead, seal_report};
 use crate::decision::{Action, Purpose, Reason};
 use crate::electorate::Electorate;
 use crate::record::{LeaderId, Record};
@@ -33,6 +33,8 @@ struct Vote {
     sealed_below: crate::types::Epoch,
     /// Of the recorded leader: in a life that excludes older ones.
     recorded_life: bool,
+    /// An older life of it may still lead.
+    older_life: bool,
 }
 
 /// Suspicion and what follows from it, for a standby. `certain`: there is no leader to hear (this member is the
@@ -106,6 +108,7 @@ fn votes(case: &Case<'_>) -> BTreeMap<MemberId, Vote> {
                 position: known.report.position,
                 sealed_below: known.report.sealed_below,
                 recorded_life: known.of_recorded_life(case.record()),
+                older_life: known.older_life,
             };
             (member.clone(), vote)
         })
@@ -117,6 +120,7 @@ fn votes(case: &Case<'_>) -> BTreeMap<MemberId, Vote> {
                 position: report.position,
                 sealed_below: report.sealed_below,
                 recorded_life: case.record().names(case.me()) && case.excludes_older_lives(),
+                older_life: older_life_may_lead(case.view) && case.memory.rules.doubt_older_lives,
             },
         );
     }
@@ -137,7 +141,9 @@ fn elects(case: &Case<'_>, votes: &BTreeMap<MemberId, Vote>, position: Position)
     if asynchronous::is_async(case.record()) {
         return asynchronous::elects(case, position);
     }
-    case.satisfied(&counted, leader_counts)
+    let doubtful =
+        votes.iter().filter(|(_, vote)| vote.older_life).map(|(member, _)| member.clone()).collect();
+    case.satisfied(&counted, leader_counts, &doubtful)
 }
 
 fn count(case: &mut Case<'_>, standby: &Standby, end: Position) {

@@ -146,12 +146,19 @@ impl<'a> Case<'a> {
     }
 
     /// Whether these sealed members satisfy every electorate (I4). `leader_counts`: the recorded leader's seal is of a
-    /// life that excludes older ones, so it stands for the electorates of its own term.
-    pub(super) fn satisfied(&self, sealed: &BTreeSet<MemberId>, leader_counts: bool) -> bool {
+    /// life that excludes older ones, so it stands for the electorates of its own term. `doubtful`: sealed members of
+    /// which an older life may still lead: they stand for no term of their own.
+    pub(super) fn satisfied(
+        &self,
+        sealed: &BTreeSet<MemberId>,
+        leader_counts: bool,
+        doubtful: &BTreeSet<MemberId>,
+    ) -> bool {
         let record = self.record();
         let leader = record.leader.as_ref().map(LeaderId::member);
         let one = |electorate: &Electorate| {
-            if !leader_counts && leader.as_ref() == Some(&electorate.leader) {
+            let recorded = leader.as_ref() == Some(&electorate.leader);
+            if (!leader_counts && recorded) || doubtful.contains(&electorate.leader) {
                 let mut sealed = sealed.clone();
                 sealed.remove(&electorate.leader);
                 electorate.satisfied_by(&sealed)

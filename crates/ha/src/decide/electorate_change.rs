@@ -84,7 +84,9 @@ fn settled(case: &Case<'_>, primary: &Primary) -> bool {
     if primary.names != names {
         return false;
     }
-    let at = if case.memory.gate_opened {
+    let at = if !case.memory.rules.commit_own_epoch {
+        Lsn(0)
+    } else if case.memory.gate_opened {
         match &case.memory.names_in_force {
             Some((known, Some(at))) if *known == names => (*at).max(primary.first_record),
             _ => return false,
@@ -114,7 +116,7 @@ pub(super) fn step(case: &mut Case<'_>, primary: &Primary) {
     }
     let wanted = wanted(case, primary, newest);
     if wanted != *newest {
-        if primary.names != names_for(newest) {
+        if primary.names != names_for(newest) && case.memory.rules.one_change_at_a_time {
             // An order of the names before is still on its way; changing back now would take the old names for
             // the new ones and narrow to them just when that order takes effect.
             case.waiting("the names of the last change to be in force");

@@ -54,7 +54,7 @@ fn prepare(case: &mut Case<'_>, primary: &Primary) {
 /// Only of a record that was read by this very agent: one kept from earlier may name an electorate that has been
 /// left since, and its names would acknowledge what no election has to hear of.
 fn names(case: &mut Case<'_>, primary: &Primary) {
-    if case.snapshot.version.is_none() {
+    if case.snapshot.version.is_none() && case.memory.rules.names_of_read_record {
         return;
     }
     let Some(newest) = case.record().current_electorate() else { return };

@@ -133,7 +133,7 @@ fn grace(case: &Case<'_>) -> Duration {
         .filter(|said| said.sealed_below > record.epoch)
         .map(|said| said.member.clone())
         .collect::<std::collections::BTreeSet<MemberId>>();
-    if case.satisfied(&sealed, false) { ELECTION } else { GRACE }
+    if case.satisfied(&sealed, false, &std::collections::BTreeSet::new()) { ELECTION } else { GRACE }
 }
 
 /// Raises the epoch on the same timeline; what was acknowledged is all in this log (§4).

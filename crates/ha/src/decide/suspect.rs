@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::announcement::older_life_may_lead;
 use crate::decision::Reason;
 use crate::types::{Epoch, MemberId};
 use crate::view::Postgres;
@@ -71,20 +72,33 @@ pub(super) fn shared(case: &Case<'_>, epoch: Epoch) -> bool {
     let leader_boot = case.record().leader.as_ref().map(|leader| leader.boot);
     let mut ready: BTreeSet<MemberId> = BTreeSet::from([case.me().clone()]);
     let mut leader_counts = case.record().names(case.me()) && case.excludes_older_lives();
+    let mut doubtful = BTreeSet::new();
+    if older_life_may_lead(case.view) {
+        doubtful.insert(case.me().clone());
+    }
     for said in case.fresh_peers() {
         if said.suspects == Some(epoch) || said.sealed_below > epoch {
             let vouched = said.released && said.record_epoch >= epoch;
             leader_counts |= case.record().names(&said.member) && (vouched || Some(said.boot) == leader_boot);
+            if said.older_life {
+                doubtful.insert(said.member.clone());
+            }
             ready.insert(said.member.clone());
         }
     }
     for (member, known) in &case.memory.reports {
         if known.report.sealed_below > epoch {
             leader_counts |= case.record().names(member) && known.of_recorded_life(case.record());
+            if known.older_life {
+                doubtful.insert(member.clone());
+            }
             ready.insert(member.clone());
         }
     }
-    case.satisfied(&ready, leader_counts)
+    if !case.memory.rules.doubt_older_lives {
+        doubtful.clear();
+    }
+    case.satisfied(&ready, leader_counts, &doubtful)
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -109,6 +109,7 @@ fn said(n: u64) -> Announcement {
         pending_restart: None,
         version: None,
         certificates: None,
+        older_life: false,
         echoes: BTreeMap::new(),
     }
 }
