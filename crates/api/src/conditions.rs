@@ -40,6 +40,8 @@ pub mod reasons {
     pub const ROLLING: &str = "Rolling";
     /// Members are being added or removed.
     pub const SCALING: &str = "Scaling";
+    /// A member is cloned anew on another node (K14).
+    pub const REPLACING: &str = "Replacing";
     /// PostgreSQL restarts for changed parameters.
     pub const RESTARTING: &str = "Restarting";
     /// `spec.paused` is set.

@@ -15,6 +15,7 @@ pub mod delete;
 pub mod events;
 pub mod labels;
 pub mod leader_election;
+pub mod nodes;
 pub mod pods;
 pub mod record;
 pub mod slices;

@@ -3,14 +3,17 @@
 //! Slices are read *before* pods: a pod that a slice names existed before the slice was written, so one that is missing
 //! from the later list is really gone (K3).
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use api::names::{self, DEFAULT_POOL, labels};
 use k8s_openapi::api::{
     apps::v1::StatefulSet,
-    core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret},
+    core::v1::{ConfigMap, PersistentVolumeClaim, Pod, PodCondition, Secret},
     discovery::v1::EndpointSlice,
 };
 use kubernetes::{
     CallError, Calls,
+    nodes::NodeSeen,
     record::{RecordRead, RecordStore},
     slices::SliceState,
 };
@@ -34,6 +37,10 @@ pub struct Observed {
     pub superuser: Option<Secret>,
     /// The application's password.
     pub app: Option<Secret>,
+    /// Nodes of the members and of volumes that hold one back, by name.
+    pub nodes: BTreeMap<String, NodeSeen>,
+    /// The one host of a volume that holds a member back, by the claim's name.
+    pub hosts: BTreeMap<String, String>,
     /// The operator's memory of templates.
     pub templates: Option<ConfigMap>,
     /// All slices of the cluster that are ours.
@@ -77,11 +84,15 @@ pub async fn dereference(calls: &Calls, namespace: &str, cluster: &str) -> Resul
         secret(names::superuser_secret(cluster)),
         secret(names::app_secret(cluster)),
     )?;
-    let pods = pods
+    let pods: Vec<Pod> = pods
         .into_iter()
         .filter(|pod| pod.metadata.name.as_deref().is_some_and(|pod| names::ordinal(cluster, pod).is_some()))
         .collect();
+    let hosts = hosts(calls, &pods, &claims).await;
+    let nodes = nodes(calls, &pods, &hosts).await;
     Ok(Observed {
+        nodes,
+        hosts,
         record,
         stateful_set,
         pods,
@@ -93,4 +104,39 @@ pub async fn dereference(calls: &Calls, namespace: &str, cluster: &str) -> Resul
         slice_names: slices.iter().map(|slice| slice.metadata.name.clone().unwrap_or_default()).collect(),
         slices: slices.into_iter().map(SliceState::of).collect(),
     })
+}
+
+/// Whether the scheduler found no node for a pod.
+pub fn is_unscheduled(pod: &Pod) -> bool {
+    let assigned = pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref()).is_some();
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let refused = |condition: &PodCondition| condition.type_ == "PodScheduled" && condition.status == "False";
+    !assigned && conditions.into_iter().flatten().any(refused)
+}
+
+/// Only asked for members that no node takes: at rest it costs no read.
+async fn hosts(calls: &Calls, pods: &[Pod], claims: &[PersistentVolumeClaim]) -> BTreeMap<String, String> {
+    let mut hosts = BTreeMap::new();
+    for pod in pods.iter().filter(|pod| is_unscheduled(pod)) {
+        let wanted = pod.metadata.name.as_deref().map(names::data_claim);
+        let claim = claims.iter().find(|claim| claim.metadata.name == wanted);
+        let volume = claim.and_then(|claim| claim.spec.as_ref()?.volume_name.as_deref());
+        if let (Some(volume), Some(claim)) = (volume, wanted)
+            && let Some(host) = calls.host_of_volume(volume).await
+        {
+            hosts.insert(claim, host);
+        }
+    }
+    hosts
+}
+
+async fn nodes(calls: &Calls, pods: &[Pod], hosts: &BTreeMap<String, String>) -> BTreeMap<String, NodeSeen> {
+    let of_pods = pods.iter().filter_map(|pod| pod.spec.as_ref()?.node_name.clone());
+    let wanted: BTreeSet<String> = of_pods.chain(hosts.values().cloned()).collect();
+    let mut seen = BTreeMap::new();
+    for name in wanted {
+        let node = calls.node(&name).await;
+        seen.insert(name, node);
+    }
+    seen
 }

@@ -6,12 +6,16 @@ use api::{PostgresCluster, names, names::labels};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::ResourceExt as _;
-use kubernetes::{pods::PodFacts, record::RecordRead};
+use kubernetes::{nodes::NodeSeen, pods::PodFacts, record::RecordRead};
 
 use crate::{
     build::pod::hash_of,
-    dereference::Observed,
-    plan::{Facts, Member, template::FAILING_AFTER},
+    dereference::{Observed, is_unscheduled},
+    plan::{
+        Facts, Member,
+        replace::{Claim, Home},
+        template::FAILING_AFTER,
+    },
 };
 
 /// Reasons of a waiting container that rarely end by themselves.
@@ -47,7 +51,7 @@ pub fn facts(cluster: &PostgresCluster, observed: &Observed, now: Timestamp) -> 
     Facts {
         instances: u32::try_from(cluster.spec.instances).unwrap_or(1).max(1),
         replicas,
-        members: members(cluster, &observed.pods, now),
+        members: members(cluster, observed, now),
         leader: record.and_then(|record| record.leader.as_ref()).map(|leader| leader.name.0.clone()),
         uninitialised: record.is_some_and(|record| record.phase == ha::Phase::Uninitialised),
         in_any_electorate: electorates.iter().flat_map(names_in).collect(),
@@ -55,7 +59,8 @@ pub fn facts(cluster: &PostgresCluster, observed: &Observed, now: Timestamp) -> 
         acks: current.map(|electorate| electorate.acks).unwrap_or_default(),
         when_short: cluster.spec.durability.when_short,
         certificates: certificates(cluster, replicas),
-        zones: BTreeMap::new(),
+        replace_after: cluster.spec.failover.replace_after.map(api::Duration::as_std),
+        zones: zones(observed),
         cluster: name,
     }
 }
@@ -69,6 +74,33 @@ pub fn identity(observed: &Observed) -> Option<String> {
         claim.metadata.labels.as_ref()?.get(labels::CLUSTER_UID).cloned()
     };
     observed.claims.iter().find_map(of_claim)
+}
+
+/// Where a member's volume is, as far as that holds it back.
+fn claim(observed: &Observed, pod: &str) -> Option<Claim> {
+    let name = names::data_claim(pod);
+    let claim = observed.claims.iter().find(|claim| claim.metadata.name.as_deref() == Some(name.as_str()))?;
+    let home = match observed.hosts.get(&name).map(|host| (host.clone(), observed.nodes.get(host))) {
+        Some((host, Some(NodeSeen::Gone))) => Home::Gone(host),
+        Some((host, Some(NodeSeen::There(node)))) if node.out_of_service => Home::OutOfService(host),
+        Some((host, Some(NodeSeen::There(_)))) => Home::On(host),
+        Some((_, Some(NodeSeen::Unknown) | None)) | None => Home::Anywhere,
+    };
+    Some(Claim {
+        uid: claim.metadata.uid.clone()?,
+        bound: claim.spec.as_ref().is_some_and(|spec| spec.volume_name.is_some()),
+        terminating: claim.metadata.deletion_timestamp.is_some(),
+        home,
+    })
+}
+
+fn zones(observed: &Observed) -> BTreeMap<String, String> {
+    let zone = |pod: &Pod| {
+        let node = pod.spec.as_ref()?.node_name.as_ref()?;
+        let NodeSeen::There(node) = observed.nodes.get(node)? else { return None };
+        Some((pod.metadata.name.clone()?, node.zone.clone()?))
+    };
+    observed.pods.iter().filter_map(zone).collect()
 }
 
 /// A member whose pod is gone has said what its volume still holds; it starts with that.
@@ -85,9 +117,11 @@ fn certificates(cluster: &PostgresCluster, replicas: Option<u32>) -> BTreeMap<St
         .collect()
 }
 
-fn members(cluster: &PostgresCluster, pods: &[Pod], now: Timestamp) -> BTreeMap<String, Member> {
+fn members(cluster: &PostgresCluster, observed: &Observed, now: Timestamp) -> BTreeMap<String, Member> {
     let reported = cluster.status.as_ref().map(|status| status.members.as_slice()).unwrap_or_default();
-    pods.iter()
+    observed
+        .pods
+        .iter()
         .filter_map(|pod| {
             let seen = PodFacts::of(pod)?;
             let age =
@@ -107,6 +141,8 @@ fn members(cluster: &PostgresCluster, pods: &[Pod], now: Timestamp) -> BTreeMap<
                     == Some("Pending"),
                 failing: (!ready).then(|| failing(pod, age)).flatten(),
                 age,
+                unscheduled: is_unscheduled(pod),
+                claim: claim(observed, &seen.name),
                 pending_restart: pending,
             };
             Some((seen.name, member))

@@ -12,6 +12,7 @@ use api::WhenShort;
 
 use crate::build::config_map::Wishes;
 
+pub mod replace;
 pub mod restart;
 pub mod roll_out;
 pub mod scale;
@@ -35,6 +36,10 @@ pub struct Member {
     pub failing: Option<String>,
     /// Age of its pod.
     pub age: Duration,
+    /// No node takes its pod.
+    pub unscheduled: bool,
+    /// The claim of its volume.
+    pub claim: Option<replace::Claim>,
     /// Parameters wait for a restart, as the leader reports.
     pub pending_restart: bool,
 }
@@ -62,6 +67,8 @@ pub struct Facts {
     pub acks: u32,
     /// What the master does without enough followers.
     pub when_short: WhenShort,
+    /// How long no node may take a member before its volume is given up; `None` for ever.
+    pub replace_after: Option<Duration>,
     /// What each member that exists, or should, says of the certificates in force in it.
     pub certificates: BTreeMap<String, Option<String>>,
     /// Zones of the members' nodes, as far as the operator may see them.
@@ -77,6 +84,8 @@ pub enum Progress {
     Scaling(String),
     /// Pods are being replaced.
     Rolling(String),
+    /// A member is cloned anew on another node.
+    Replacing(String),
     /// PostgreSQL is being restarted.
     Restarting(String),
 }
@@ -101,6 +110,10 @@ pub struct Plan {
     pub wishes: Wishes,
     /// At most one pod.
     pub delete: Option<Deletion>,
+    /// The claim that goes before that pod: name and UID (K14).
+    pub delete_claim: Option<(String, String)>,
+    /// Who would be replaced but may not, and why.
+    pub held: Option<(String, String)>,
     /// What is going on.
     pub progress: Progress,
 }
@@ -128,6 +141,8 @@ pub fn plan(facts: &Facts, target: &str, given_up: Option<&str>) -> Plan {
             zones: facts.zones.clone(),
         },
         delete: None,
+        delete_claim: None,
+        held: None,
         progress: scale.progress,
     };
     if let Some(broken) = roll_out::broken(facts, target, given_up) {
@@ -135,6 +150,21 @@ pub fn plan(facts: &Facts, target: &str, given_up: Option<&str>) -> Plan {
     }
     if plan.progress != Progress::Settled {
         return plan;
+    }
+    match replace::next(facts) {
+        replace::Step::None => {}
+        replace::Step::Held { pod, why, leave } => {
+            if leave {
+                plan.wishes.handover_away.insert(pod.clone());
+            }
+            plan.held = Some((pod, why));
+        }
+        replace::Step::Replace(replacement) => {
+            plan.progress = Progress::Replacing(format!("{}: {}", replacement.pod.pod, replacement.pod.why));
+            plan.delete_claim = replacement.claim;
+            plan.delete = Some(replacement.pod);
+            return plan;
+        }
     }
     match roll_out::next(facts, target) {
         roll_out::Step::Done => {}

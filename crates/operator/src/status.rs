@@ -35,6 +35,8 @@ pub struct Inputs<'a> {
     pub halted: Option<String>,
     /// Why the spec, or an object, was refused: reason and message.
     pub refused: Option<(&'static str, String)>,
+    /// Who would be replaced on another node but may not, and why.
+    pub held: Option<(String, String)>,
     /// What a rotation of the certificate authority waits for.
     pub rotation: Option<String>,
     /// Now.
@@ -134,7 +136,9 @@ fn phase(inputs: &Inputs<'_>) -> Phase {
         return if inputs.facts.members.is_empty() { Phase::Stopped } else { Phase::FailingOver };
     }
     match inputs.progress {
-        Progress::Rolling(_) | Progress::Restarting(_) | Progress::Scaling(_) => Phase::Updating,
+        Progress::Rolling(_) | Progress::Replacing(_) | Progress::Restarting(_) | Progress::Scaling(_) => {
+            Phase::Updating
+        }
         Progress::Settled if facts::missing(inputs.facts).is_empty() => Phase::Healthy,
         Progress::Settled => Phase::Degraded,
     }

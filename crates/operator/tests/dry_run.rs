@@ -59,6 +59,8 @@ fn at_rest() -> Observed {
         superuser: None,
         app: None,
         templates: Some(ConfigMap { data: Some(memory.to_data()), ..ConfigMap::default() }),
+        nodes: std::collections::BTreeMap::new(),
+        hosts: std::collections::BTreeMap::new(),
         slices: Vec::new(),
         slice_names: Vec::new(),
     }

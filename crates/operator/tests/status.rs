@@ -28,6 +28,8 @@ fn nothing() -> Observed {
         superuser: None,
         app: None,
         templates: None,
+        nodes: std::collections::BTreeMap::new(),
+        hosts: std::collections::BTreeMap::new(),
         slices: Vec::new(),
         slice_names: Vec::new(),
     }
@@ -95,6 +97,7 @@ fn told(cluster: &PostgresCluster, observed: &Observed, progress: Progress) -> P
         halted: None,
         refused: None,
         rotation: None,
+        held: None,
         now,
     })
 }

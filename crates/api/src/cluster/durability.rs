@@ -105,6 +105,14 @@ pub struct Failover {
         .message("failover.shrinkAfter: write a duration from 1s to 10m, such as 5s"))]
     pub shrink_after: Duration,
 
+    /// How long a member's pod may find no node before its volume is given up and it is cloned on another node; never when
+    /// left out. A member whose Node is gone or tainted `node.kubernetes.io/out-of-service` does not wait for this. Nothing
+    /// is given up while the member's copy may be needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new(cel_between("1m", "720h"))
+        .message("failover.replaceAfter: write a duration from 1m to 720h, such as 30m; leave it out for never"))]
+    pub replace_after: Option<Duration>,
+
     /// Preference among equally good followers, by pod name; the higher wins, 0 when not named.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "priorities")]
@@ -117,6 +125,7 @@ impl Default for Failover {
             detection: default_detection(),
             fence: default_fence(),
             shrink_after: default_shrink_after(),
+            replace_after: None,
             priorities: BTreeMap::new(),
         }
     }

@@ -70,6 +70,7 @@ fn progressing(inputs: &Inputs<'_>) -> Wanted {
         Progress::Settled => new(false, reasons::SETTLED, "everything is as the spec says".to_owned()),
         Progress::Scaling(what) => new(true, reasons::SCALING, what.clone()),
         Progress::Rolling(what) => new(true, reasons::ROLLING, what.clone()),
+        Progress::Replacing(what) => new(true, reasons::REPLACING, what.clone()),
         Progress::Restarting(what) => new(true, reasons::RESTARTING, what.clone()),
     }
 }
@@ -82,6 +83,9 @@ fn degraded(inputs: &Inputs<'_>) -> Wanted {
     let told: Vec<String> = missing
         .iter()
         .map(|pod| {
+            if let Some((_, why)) = inputs.held.as_ref().filter(|(held, _)| held == pod) {
+                return format!("{pod} ({why})");
+            }
             let failing = inputs.facts.members.get(pod).and_then(|member| member.failing.as_ref());
             failing.map_or_else(|| pod.clone(), |why| format!("{pod} ({why})"))
         })
