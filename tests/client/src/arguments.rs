@@ -19,7 +19,7 @@ use crate::judge;
 use crate::reader::Reader;
 use crate::session::{Bounds, Door};
 use crate::target::Target;
-use crate::tls::Verified;
+use crate::tls::Roots;
 use crate::writer::{self, Writer};
 
 /// Writes rows, keeps its own log of what was acknowledged, and judges a database by it.
@@ -64,7 +64,7 @@ impl Connect {
         if let Some(host) = &self.host {
             target = target.through(host);
         }
-        let tls = self.ca_file.as_deref().map(Verified::with_roots).transpose()?;
+        let tls = self.ca_file.as_deref().map(Roots::of).transpose()?;
         Door::new(target, tls, Bounds { connect: self.patience, statement: self.statement_timeout })
     }
 }

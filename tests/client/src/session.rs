@@ -13,7 +13,7 @@ use tokio_postgres::{AsyncMessage, Client, Connection, NoTls, Row};
 
 use crate::outcome::Failure;
 use crate::target::{Resolver, Target};
-use crate::tls::Verified;
+use crate::tls::Roots;
 
 /// The bounds of a session.
 #[derive(Debug, Clone, Copy)]
@@ -30,13 +30,13 @@ pub(crate) struct Door {
     pub(crate) target: Target,
     /// How long anything may take.
     pub(crate) bounds: Bounds,
-    tls: Option<Verified>,
+    tls: Option<Roots>,
     resolver: Resolver,
 }
 
 impl Door {
     /// A door to this target; without TLS only where the URI says so.
-    pub(crate) fn new(target: Target, tls: Option<Verified>, bounds: Bounds) -> anyhow::Result<Self> {
+    pub(crate) fn new(target: Target, tls: Option<Roots>, bounds: Bounds) -> anyhow::Result<Self> {
         anyhow::ensure!(!target.verify || tls.is_some(), "sslmode=verify-full needs --ca-file");
         Ok(Self { target, bounds, tls, resolver: Resolver::default() })
     }
@@ -63,8 +63,8 @@ impl Door {
         let config = self.target.at(self.resolver.resolve(&self.target).await?);
         let warnings = Warnings::default();
         let (client, driver) = match &self.tls {
-            Some(tls) if self.target.verify => {
-                let (client, connection) = config.connect(tls.clone()).await?;
+            Some(roots) if self.target.verify => {
+                let (client, connection) = config.connect(roots.now()?).await?;
                 (client, tokio::spawn(drive(connection, warnings.clone())))
             }
             _ => {

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -16,6 +16,25 @@ use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+/// The certificate authorities in a PEM file, read for each connection as libpq does: a mounted Secret changes.
+#[derive(Clone)]
+pub(crate) struct Roots {
+    file: PathBuf,
+}
+
+impl Roots {
+    /// Trusts what this file holds and nothing else; fails when it holds nothing to trust.
+    pub(crate) fn of(file: &Path) -> anyhow::Result<Self> {
+        Verified::with_roots(file)?;
+        Ok(Self { file: file.to_owned() })
+    }
+
+    /// For the next connection.
+    pub(crate) fn now(&self) -> anyhow::Result<Verified> {
+        Verified::with_roots(&self.file)
+    }
+}
+
 /// Makes verified connections.
 #[derive(Clone)]
 pub(crate) struct Verified {
@@ -23,8 +42,7 @@ pub(crate) struct Verified {
 }
 
 impl Verified {
-    /// Trusts the certificates in this PEM file and nothing else.
-    pub(crate) fn with_roots(file: &Path) -> anyhow::Result<Self> {
+    fn with_roots(file: &Path) -> anyhow::Result<Self> {
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_file_iter(file)
             .with_context(|| format!("read the certificate authority from {}", file.display()))?

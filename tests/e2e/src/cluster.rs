@@ -28,6 +28,10 @@ pub(crate) struct Cluster {
     pub(crate) name: String,
     /// When its manifest was applied.
     pub(crate) applied: Instant,
+    /// The Service that leads to the master.
+    write_service: String,
+    /// The Service that leads to the followers.
+    read_service: String,
 }
 
 impl Cluster {
@@ -50,7 +54,16 @@ impl Cluster {
     pub(crate) async fn apply(world: &World, namespace: &str, mut manifest: Value) -> Result<Self> {
         let name = manifest["metadata"]["name"].as_str().context("the manifest has no name")?.to_owned();
         merge(&mut manifest, &json!({"metadata": {"namespace": namespace}}));
-        let cluster = Self { namespace: namespace.to_owned(), name, applied: Instant::now() };
+        let service = |kind: &str, default: String| {
+            manifest["spec"]["services"][kind]["name"].as_str().map_or(default, str::to_owned)
+        };
+        let cluster = Self {
+            namespace: namespace.to_owned(),
+            write_service: service("write", names::write_service(&name)),
+            read_service: service("read", names::read_service(&name)),
+            name,
+            applied: Instant::now(),
+        };
         clusters(world, namespace)
             .patch(&cluster.name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&manifest))
             .await
@@ -111,12 +124,12 @@ impl Cluster {
 
     /// Host name of the Service that leads to the master.
     pub(crate) fn write_host(&self) -> String {
-        names::service_host(&names::write_service(&self.name), &self.namespace)
+        names::service_host(&self.write_service, &self.namespace)
     }
 
     /// Host name of the Service that leads to the followers.
     pub(crate) fn read_host(&self) -> String {
-        names::service_host(&names::read_service(&self.name), &self.namespace)
+        names::service_host(&self.read_service, &self.namespace)
     }
 
     /// Host name of a member.
@@ -134,11 +147,11 @@ impl Cluster {
             .with_context(|| format!("delete pod {pod}"))?;
         Ok(())
     }
+}
 
-    /// The leader's view and decisions, for people.
-    pub(crate) async fn status_page(&self, world: &World, pod: &str) -> Result<Value> {
-        world.page(&self.namespace, pod, names::ports::HTTP, "status").await
-    }
+/// A member's view and decisions, for people.
+pub(crate) async fn status_page(world: &World, namespace: &str, pod: &str) -> Result<Value> {
+    world.page(namespace, pod, names::ports::HTTP, "status").await
 }
 
 /// Untyped on purpose: a test must be able to write what the types forbid.

@@ -4,7 +4,8 @@ use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::api::{ListParams, LogParams};
 use kube::{Api, ResourceExt};
 
-use crate::cluster::{Cluster, clusters};
+use crate::cluster::{clusters, status_page};
+use crate::seen::Seen;
 use crate::world::World;
 
 /// Lines of each log.
@@ -20,19 +21,15 @@ pub(crate) async fn dump(world: &World) {
         let pods = pods.map(|list| list.items).unwrap_or_default();
         if let Ok(list) = clusters(world, &namespace).list(&ListParams::default()).await {
             for object in list {
-                let cluster = Cluster {
-                    namespace: namespace.clone(),
-                    name: object.name_any(),
-                    applied: std::time::Instant::now(),
-                };
-                match cluster.look(world).await {
-                    Ok(seen) => println!("    {}: {seen}", cluster.name),
-                    Err(error) => println!("    {}: {error:#}", cluster.name),
+                let name = object.name_any();
+                match Seen::look(world, &namespace, &name).await {
+                    Ok(seen) => println!("    {name}: {seen}"),
+                    Err(error) => println!("    {name}: {error:#}"),
                 }
                 println!("    conditions: {}", object.data["status"]["conditions"]);
                 for pod in &pods {
                     if pod.labels().contains_key(api::names::labels::POOL) {
-                        match cluster.status_page(world, &pod.name_any()).await {
+                        match status_page(world, &namespace, &pod.name_any()).await {
                             Ok(page) => {
                                 println!("    {} /status: {}", pod.name_any(), cut(&page.to_string(), 3000));
                             }

@@ -1,10 +1,15 @@
 //! Every scenario, most basic first, since the later ones rest on what the earlier ones show.
 
 mod basics;
+mod certificates;
+mod chart;
 mod control;
 mod failover;
 mod input;
 mod lifecycle;
+mod modes;
+mod objects;
+mod parameters;
 mod quiet;
 mod retain;
 mod rights;
@@ -70,10 +75,30 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         |world| rollout::bad_parameter(world)),
     scenario!("missing-image", "an image that does not exist: halted, gone back, healed by undoing", rig: false,
         |world| rollout::missing_image(world)),
+    scenario!("parameters", "a reload, and restarts in the order that standbys need", rig: false,
+        |world| parameters::changed(world)),
+    scenario!("objects", "deleted Services, Secrets, Roles and the StatefulSet come back", rig: false,
+        |world| objects::come_back(world)),
+    scenario!("paused", "the operator leaves a paused cluster alone; elections go on", rig: false,
+        |world| objects::paused(world)),
+    scenario!("certificates", "the certificate authority replaced under load, without a restart", rig: false,
+        |world| certificates::authority_replaced(world)),
+    scenario!("chart", "uninstalled, then for one namespace only, then as it was: databases run on", rig: true,
+        |world| chart::comes_and_goes(world)),
     scenario!("single", "one instance restarted: never a stale address in pgwrite", rig: false,
         |world| lifecycle::single(world)),
     scenario!("retain", "deleted and made again with Retain while the third member leads", rig: false,
         |world| retain::adopted(world)),
+    scenario!("examples", "every example becomes ready as it stands", rig: false,
+        |world| modes::examples(world)),
+    scenario!("two-instances", "two members: either one is lost, writes go on", rig: false,
+        |world| modes::two_instances(world)),
+    scenario!("arbitrary-user", "a user without a passwd entry: formed, cloned, failed over", rig: false,
+        |world| modes::arbitrary_user(world)),
+    scenario!("asynchronous", "without a quorum: a bounded loss, and it is told", rig: false,
+        |world| modes::asynchronous(world)),
+    scenario!("majors", "PostgreSQL 15 and 18: formed, failed over, whole again", rig: false,
+        |world| modes::majors(world)),
 ];
 
 #[cfg(test)]

@@ -27,6 +27,9 @@ pub(crate) async fn ready(world: &World) -> Result<()> {
     let masters = seen.members.iter().filter(|member| member.role.as_deref() == Some("master")).count();
     let replicas = seen.members.iter().filter(|member| member.role.as_deref() == Some("replica")).count();
     ensure!((masters, replicas) == (1, 2), "{masters} masters and {replicas} replicas by label: {seen}");
+    for member in &seen.members {
+        pages(world, &cluster.namespace, &member.name).await?;
+    }
     let nodes: std::collections::BTreeSet<_> = seen.members.iter().map(|member| &member.node).collect();
     ensure!(nodes.len() == 3, "members share nodes: {seen}");
 
@@ -47,6 +50,21 @@ pub(crate) async fn ready(world: &World) -> Result<()> {
     let logs = client.finish(world, &cluster).await?;
     let read = logs.iter().find(|log| log.mode == "read").context("there is no reader")?;
     ensure!(read.from_master == 0 && read.error == 0, "{read}");
+    Ok(())
+}
+
+/// What a member tells by HTTP: its decisions with their reasons, and what monitoring reads.
+async fn pages(world: &World, namespace: &str, pod: &str) -> Result<()> {
+    let status: serde_json::Value = world.page(namespace, pod, names::ports::HTTP, "status").await?;
+    let text = status.to_string();
+    ensure!(text.contains("because") && text.contains(pod), "{pod} /status tells no decision: {text}");
+    let page =
+        |page: &str| format!("/api/v1/namespaces/{namespace}/pods/{pod}:{}/proxy/{page}", names::ports::HTTP);
+    let metrics = world.get(&page("metrics")).await?;
+    for name in ["matriarch_agent_epoch", "matriarch_agent_is_leader", "matriarch_agent_streaming"] {
+        ensure!(metrics.lines().any(|line| line.starts_with(name)), "{pod} /metrics has no {name}");
+    }
+    world.get(&page("readyz")).await?;
     Ok(())
 }
 

@@ -27,7 +27,7 @@ pub(crate) async fn operator_down(world: &World) -> Result<()> {
     let operator = find_operator(world).await?;
     let replicas = operator.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(2);
     scale(world, &operator, 0).await?;
-    let outcome = failover::under_load(world, &cluster, Fault::Postmaster).await;
+    let outcome = failover::under_load(world, &cluster, Fault::Postmaster, 3).await;
     scale(world, &operator, replicas).await?;
     outcome?;
     cluster.whole(world, 3, HEAL).await?;
@@ -114,7 +114,11 @@ pub(crate) async fn operator_upgraded(world: &World) -> Result<()> {
 }
 
 /// When each member's PostgreSQL started.
-async fn starts(world: &World, cluster: &Cluster, client: &Client) -> Result<BTreeMap<String, String>> {
+pub(crate) async fn starts(
+    world: &World,
+    cluster: &Cluster,
+    client: &Client,
+) -> Result<BTreeMap<String, String>> {
     let mut starts = BTreeMap::new();
     for member in cluster.look(world).await?.members {
         let answer = client.ask(world, &cluster.member_host(&member.name)).await?;
@@ -124,7 +128,7 @@ async fn starts(world: &World, cluster: &Cluster, client: &Client) -> Result<BTr
 }
 
 /// The operator's Deployment.
-async fn find_operator(world: &World) -> Result<Deployment> {
+pub(crate) async fn find_operator(world: &World) -> Result<Deployment> {
     let all: Api<Deployment> = Api::all(world.client.clone());
     let selector = ListParams::default().labels("app.kubernetes.io/name=matriarch-operator");
     all.list(&selector).await?.items.into_iter().next().context("no Deployment is labelled as the operator")
@@ -146,7 +150,7 @@ async fn scale(world: &World, operator: &Deployment, replicas: i32) -> Result<()
     rolled_out(&api, &name, changed.metadata.generation).await
 }
 
-async fn rolled_out(api: &Api<Deployment>, name: &str, generation: Option<i64>) -> Result<()> {
+pub(crate) async fn rolled_out(api: &Api<Deployment>, name: &str, generation: Option<i64>) -> Result<()> {
     wait::until("the operator is rolled out", HEAL, async || {
         let deployment = api.get(name).await?;
         let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);

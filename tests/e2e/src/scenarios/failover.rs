@@ -31,12 +31,17 @@ impl Fault {
 /// One fault of the shared cluster's master.
 pub(crate) async fn fault(world: &World, fault: Fault) -> Result<()> {
     let cluster = world.shared().await?;
-    under_load(world, &cluster, fault).await
+    under_load(world, &cluster, fault, 3).await
 }
 
-/// Breaks the master while clients write; mends; judges.
-pub(crate) async fn under_load(world: &World, cluster: &Cluster, fault: Fault) -> Result<()> {
-    let before = cluster.whole(world, 3, FORM).await?;
+/// Breaks the master of so many members while clients write; mends; judges.
+pub(crate) async fn under_load(
+    world: &World,
+    cluster: &Cluster,
+    fault: Fault,
+    instances: usize,
+) -> Result<()> {
+    let before = cluster.whole(world, instances, FORM).await?;
     let client = bystander(world, cluster, &before).await?;
     let since = now();
     fault.make(world, cluster, before.master()?).await?;
@@ -47,7 +52,7 @@ pub(crate) async fn under_load(world: &World, cluster: &Cluster, fault: Fault) -
     world.say(format!("gap: {text}"));
     tell(world, "longest gap", longest, fault.target(), HANG)?;
     faults::mend(world).await?;
-    let after = judge::one_master(world, cluster, &client, 3, HEAL).await?;
+    let after = judge::one_master(world, cluster, &client, instances, HEAL).await?;
     world.say(changed(&before, &after));
     client.finish(world, cluster).await?;
     Ok(())
@@ -140,7 +145,7 @@ pub(crate) async fn bystander(world: &World, cluster: &Cluster, seen: &Seen) -> 
     Client::start(world, cluster, &Wish { node: Some(node), ..Wish::default() }).await
 }
 
-fn changed(before: &Seen, after: &Seen) -> String {
+pub(crate) fn changed(before: &Seen, after: &Seen) -> String {
     let epoch = |seen: &Seen| seen.record.as_ref().map_or(0, |record| record.epoch.0);
     let name = |seen: &Seen| seen.leader().unwrap_or("nobody").to_owned();
     format!("{} (epoch {}) → {} (epoch {})", name(before), epoch(before), name(after), epoch(after))

@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use api::names;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use crate::client::{Client, Wish, gaps};
-use crate::cluster::{Cluster, FORM, HEAL, tell};
+use crate::cluster::{Cluster, FORM, HEAL, clusters, tell};
 use crate::judge;
 use crate::scenarios::failover::HANG;
 use crate::wait;
@@ -24,7 +25,12 @@ pub(crate) async fn scaling(world: &World) -> Result<()> {
     for instances in [4_usize, 2, 3] {
         let since = now();
         let start = Instant::now();
-        cluster.patch(world, &json!({"spec": {"instances": instances}})).await?;
+        // As `kubectl scale` and autoscalers do it.
+        let scale = json!({"spec": {"replicas": instances}});
+        clusters(world, &cluster.namespace)
+            .patch_scale(&cluster.name, &PatchParams::default(), &Patch::Merge(&scale))
+            .await
+            .context("scale the cluster")?;
         let seen = judge::one_master(world, &cluster, &client, instances, HEAL).await?;
         let (text, longest) = gaps(&client.summary(world, Some(since)).await?);
         world.say(format!("{instances} members after {:.1} s; gap {text}", start.elapsed().as_secs_f64()));
