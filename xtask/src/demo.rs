@@ -54,7 +54,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let rig = match target {
         Target::Rig => {
             packages::ensure_installed()?;
-            StartedRig::unless_running(&["--nodes", &arguments.nodes.to_string()])?
+            StartedRig::unless_running(None, &["--nodes", &arguments.nodes.to_string()])?
         }
         Target::Own(_) => None,
     };

@@ -26,6 +26,7 @@ use rustix::process::Signal;
 use crate::cache::Cache;
 use crate::command;
 use crate::golang::Programs;
+pub(crate) use layout::CONTROLLER;
 use layout::{Layout, Node};
 
 /// What to do with the rig.
@@ -123,6 +124,7 @@ enum ApiFault {
 
 /// Does one thing with the rig.
 pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
+    layout::check_instance()?;
     let layout = Layout::new(Cache::open()?);
     match arguments.action {
         Action::Up(wanted) => up::run(&layout, &wanted)?,

@@ -19,7 +19,7 @@ pub(crate) struct Arguments {
     /// Only this layer.
     #[arg(value_enum)]
     layer: Option<Layer>,
-    /// For `e2e`: only scenarios whose name contains one of these.
+    /// For `e2e` and `controller`: only what has one of these in its name.
     names: Vec<String>,
     /// For `e2e`: also those that take too long for CI.
     #[arg(long)]
@@ -40,6 +40,8 @@ enum Layer {
     Sim,
     /// Facts about PostgreSQL on servers of their own.
     Postgres,
+    /// The operator against an API server without nodes.
+    Controller,
     /// The charts.
     Chart,
     /// Scenarios on a real Kubernetes.
@@ -57,6 +59,7 @@ impl Layer {
             Self::Unit => layers::unit(),
             Self::Sim => layers::sim(),
             Self::Postgres => layers::postgres(),
+            Self::Controller => layers::controller(&arguments.names),
             Self::Chart => layers::chart(),
             Self::E2e => layers::e2e(&arguments.names, arguments.all, arguments.keep),
         }

@@ -26,17 +26,29 @@ pub(crate) fn cargo<const N: usize>(arguments: [&str; N]) -> Command {
     cargo
 }
 
+/// `rig` with this action on the rig of this name, or on the usual one.
+fn rig(name: Option<&str>, action: &'static str) -> Result<Command> {
+    let mut command = xtask(["rig", action])?;
+    if let Some(name) = name {
+        command.env("MATRIARCH_RIG", name);
+    }
+    Ok(command)
+}
+
 /// A rig that this command started and must not leave behind.
 ///
 /// A caretaker process takes it down should this one be interrupted or killed: nobody else could then.
 pub(crate) struct StartedRig {
     caretaker: Child,
+    /// Which one, unless it is the usual one.
+    name: Option<&'static str>,
 }
 
 impl StartedRig {
-    /// Starts the rig, unless it runs already: then it is not ours to take down and nothing is returned.
-    pub(crate) fn unless_running(arguments: &[&str]) -> Result<Option<Self>> {
-        let running = xtask(["rig", "status"])?
+    /// Starts the rig of this name, or the usual one, unless it runs already: then it is not ours to take down and nothing
+    /// is returned.
+    pub(crate) fn unless_running(name: Option<&'static str>, arguments: &[&str]) -> Result<Option<Self>> {
+        let running = rig(name, "status")?
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .status()
@@ -55,9 +67,12 @@ impl StartedRig {
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::null());
+        if let Some(name) = name {
+            caretaker.env("MATRIARCH_RIG", name);
+        }
         let caretaker = caretaker.spawn().context("starting the rig's caretaker")?;
-        let started = Self { caretaker };
-        let status = xtask(["rig", "up"])?.args(arguments).status().context("starting the rig")?;
+        let started = Self { caretaker, name };
+        let status = rig(name, "up")?.args(arguments).status().context("starting the rig")?;
         if status.success() {
             return Ok(Some(started));
         }
@@ -84,7 +99,7 @@ impl StartedRig {
 
 impl Drop for StartedRig {
     fn drop(&mut self) {
-        if let Ok(mut down) = xtask(["rig", "down"])
+        if let Ok(mut down) = rig(self.name, "down")
             && let Err(error) = down.status()
         {
             eprintln!("error: taking the rig down: {error}");

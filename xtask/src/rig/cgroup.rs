@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::layout::cgroup_prefix;
+use super::layout::{EVERY_RIG, cgroup_prefix};
 use super::process::Identity;
 
 /// Where the control groups of this machine are mounted.
@@ -152,6 +152,14 @@ pub(crate) fn remove(name: &str) -> Vec<PathBuf> {
         });
     }
     left
+}
+
+/// Whether there is a control group of any rig, of this name or another.
+pub(crate) fn of_any_rig() -> bool {
+    every_tree().iter().any(|tree| {
+        let mut entries = fs::read_dir(tree).into_iter().flatten().filter_map(Result::ok);
+        entries.any(|entry| entry.file_name().to_string_lossy().starts_with(EVERY_RIG))
+    })
 }
 
 /// The control groups of one name, or all of ours for [`cgroup_prefix`].

@@ -21,8 +21,15 @@ use crate::golang::Programs;
 /// How long the API server may take from start to ready; four seconds is usual.
 const READY: Duration = Duration::from_secs(120);
 /// The components without which no pod is ever started, in the order of their start.
-pub(crate) const COMPONENTS: [&str; 7] =
+const COMPONENTS: [&str; 7] =
     ["relay", "etcd", "apiserver", "controller-manager", "scheduler", "coredns", "provisioner"];
+/// How many of them a rig without nodes has: those that only serve pods are left out.
+const WITHOUT_NODES: usize = 4;
+
+/// The components that this rig consists of, in the order of their start.
+pub(crate) fn components(record: &Record) -> &'static [&'static str] {
+    if record.nodes == 0 { COMPONENTS.get(..WITHOUT_NODES).unwrap_or(&COMPONENTS) } else { &COMPONENTS }
+}
 
 /// Starts what does not run yet and waits until the API server is ready.
 pub(crate) fn ensure(layout: &Layout, record: &Record) -> Result<()> {
@@ -41,6 +48,9 @@ pub(crate) fn ensure(layout: &Layout, record: &Record) -> Result<()> {
         command::output(&mut ready).map(drop)
     })?;
     start(layout, "controller-manager", controller_manager(layout, programs))?;
+    if record.nodes == 0 {
+        return Ok(());
+    }
     start(layout, "scheduler", scheduler(layout, programs))?;
     apply(layout, programs, &objects())?;
     start(layout, "coredns", coredns(layout, programs)?)?;
@@ -48,8 +58,8 @@ pub(crate) fn ensure(layout: &Layout, record: &Record) -> Result<()> {
 }
 
 /// Makes sure that nothing has died since it was started.
-pub(crate) fn all_alive(layout: &Layout) -> Result<()> {
-    for component in COMPONENTS {
+pub(crate) fn all_alive(layout: &Layout, record: &Record) -> Result<()> {
+    for component in components(record) {
         let alive = process::recorded(layout, component).is_some_and(process::Identity::alive);
         ensure!(alive, "{component} died; the end of its log:\n  {}", end_of_log(layout, component));
     }

@@ -86,8 +86,11 @@ pub(crate) fn clear(layout: &Layout) -> Result<()> {
     keep_logs(layout);
     remove(&layout.kubeconfig())?;
     remove(&layout.state())?;
-    // The mount point that nodes needed; it goes only when it is empty.
-    let _ = fs::remove_dir("/var/lib/kubelet");
+    // The mount point that nodes needed; it goes only when it is empty. The nodes of another rig have mounts on it in
+    // namespaces of their own, which the kernel would take off together with the directory.
+    if !cgroup::of_any_rig() {
+        let _ = fs::remove_dir("/var/lib/kubelet");
+    }
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::cache::Cache;
@@ -31,15 +31,31 @@ pub(crate) const VOLUMES_IN_NODE: &str = "/run/volumes";
 /// The most nodes that the address plan and this machine bear.
 pub(crate) const MOST_NODES: u8 = 20;
 
-/// Which rig this is: `$MATRIARCH_RIG`, or `rig`. Rigs of different names do not see each other.
+/// The rig that is meant when no other is named.
+pub(crate) const USUAL: &str = "rig";
+/// The rig of the layer of tests that needs no node.
+pub(crate) const CONTROLLER: &str = "controller";
+
+/// What the control groups of every rig begin with.
+pub(crate) const EVERY_RIG: &str = "matriarch-";
+
+/// Which rig this is: `$MATRIARCH_RIG`, or [`USUAL`]. Rigs of different names do not see each other.
 pub(crate) fn instance() -> &'static str {
     static NAME: OnceLock<String> = OnceLock::new();
-    NAME.get_or_init(|| {
-        let wanted = std::env::var("MATRIARCH_RIG").unwrap_or_default();
-        // Without a separator, no name is the beginning of another one's names.
-        let plain = wanted.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-        if plain && (1..=8).contains(&wanted.len()) { wanted } else { "rig".to_owned() }
-    })
+    NAME.get_or_init(|| named(std::env::var("MATRIARCH_RIG").ok().as_deref()).unwrap_or_default())
+}
+
+/// Refuses a name that cannot be a rig's: taking it for another one's would break that one.
+pub(crate) fn check_instance() -> Result<()> {
+    named(std::env::var("MATRIARCH_RIG").ok().as_deref()).map(drop)
+}
+
+fn named(wanted: Option<&str>) -> Result<String> {
+    let name = wanted.filter(|name| !name.is_empty()).unwrap_or(USUAL);
+    // Without a separator, no name is the beginning of another one's names.
+    let plain = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    ensure!(plain && name.len() <= 12, "MATRIARCH_RIG is at most 12 small letters and digits, not {name:?}");
+    Ok(name.to_owned())
 }
 
 /// What all network namespaces of the rig begin with.
@@ -54,7 +70,7 @@ pub(crate) fn control_netns() -> String {
 
 /// What all control groups of the rig begin with.
 pub(crate) fn cgroup_prefix() -> String {
-    format!("matriarch-{}-", instance())
+    format!("{EVERY_RIG}{}-", instance())
 }
 
 /// Control group of everything that is not a pod.
@@ -227,6 +243,15 @@ pub(crate) fn write(path: impl Into<PathBuf>, contents: impl AsRef<[u8]>) -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_that_cannot_be_is_never_taken_for_another() {
+        assert_eq!(named(None).unwrap(), USUAL);
+        assert_eq!(named(Some("")).unwrap(), USUAL);
+        assert_eq!(named(Some(CONTROLLER)).unwrap(), CONTROLLER);
+        assert!(named(Some("my-rig")).is_err());
+        assert!(named(Some("averylongname")).is_err());
+    }
 
     #[test]
     fn nodes_are_named_by_number_or_name() {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::layout::{API_PORT, CONTROL_ADDRESS, RELAY_PORT, control_netns};
+use super::layout::{API_PORT, CONTROL_ADDRESS, RELAY_PORT, USUAL, control_netns, instance};
 use super::net;
 
 /// The kernel accepts in the place of a stopped server, so only a missing one ever takes this long.
@@ -36,11 +36,12 @@ pub(crate) fn run(port: u16) -> Result<std::convert::Infallible> {
     }
 }
 
-/// A port for the relay: always the same one, unless it is taken.
+/// A port for the relay: always the same one, unless it is taken. Rigs of other names leave it to the usual one.
 pub(crate) fn choose_port() -> Result<u16> {
-    let usual = TcpListener::bind((Ipv4Addr::LOCALHOST, RELAY_PORT));
-    let listener =
-        usual.or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).context("finding a free port")?;
+    let wanted = if instance() == USUAL { RELAY_PORT } else { 0 };
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, wanted))
+        .or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
+        .context("finding a free port")?;
     Ok(listener.local_addr().context("asking for the port")?.port())
 }
 

@@ -30,7 +30,7 @@ pub(crate) fn run(layout: &Layout) -> Result<ExitCode> {
     if !record.complete {
         writeln!(out, "its start did not come to an end")?;
     }
-    for component in control::COMPONENTS {
+    for &component in control::components(&record) {
         let state = match recorded(layout, component) {
             Some(identity) if stopped(identity.pid) => "stopped",
             Some(identity) if identity.alive() => "running",
@@ -79,7 +79,7 @@ pub(crate) fn healthy(layout: &Layout, record: &Record) -> bool {
         |name: &str| recorded(layout, name).is_some_and(|found| found.alive() && !stopped(found.pid));
     let well =
         |node: Node| node::running(layout, node) && net::plugged(node) && !cgroup::frozen(&node.cgroup());
-    control::COMPONENTS.into_iter().all(running)
+    control::components(record).iter().copied().all(running)
         && record.nodes().all(well)
         && readiness(layout, &record.programs)
             .is_ok_and(|ready| record.nodes().all(|node| is_ready(&ready, node) == Some(true)))

@@ -4,6 +4,7 @@
 //! `rig up` with a broken component shows its log and leaves no process.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,7 @@ const READY: Duration = Duration::from_secs(120);
 /// What to start.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Wanted {
-    /// How many nodes; 3, or as many as there are.
+    /// How many nodes; 3, or as many as there are. With 0 there is a control plane and nothing that runs a pod.
     #[arg(long)]
     nodes: Option<u8>,
     /// Version of Kubernetes; the pinned one, or the running one.
@@ -77,12 +78,16 @@ pub(crate) fn run(layout: &Layout, wanted: &Wanted) -> Result<()> {
 /// Makes what is missing of programs and images before anything is started.
 fn prepare(layout: &Layout, wanted: &Wanted) -> Result<Record> {
     let nodes = wanted.nodes.unwrap_or(3);
-    ensure!((1..=MOST_NODES).contains(&nodes), "between 1 and {MOST_NODES} nodes, not {nodes}");
+    ensure!(nodes <= MOST_NODES, "at most {MOST_NODES} nodes, not {nodes}");
     let kubernetes = wanted.kubernetes.clone().unwrap_or_else(|| KUBERNETES.to_owned());
     packages::ensure_installed()?;
     let programs = Programs::ensure(layout.cache(), &kubernetes)?;
-    let archives = images::base(layout.cache())?;
-    let images = images::template::ensure(layout.cache(), &programs, &archives)?;
+    let images = if nodes == 0 {
+        PathBuf::new()
+    } else {
+        let archives = images::base(layout.cache())?;
+        images::template::ensure(layout.cache(), &programs, &archives)?
+    };
     let relay_port = relay::choose_port()?;
     Ok(Record { nodes, kubernetes, fsync: wanted.fsync, relay_port, programs, images, complete: false })
 }
@@ -130,7 +135,7 @@ fn ensure_all(layout: &Layout, record: &Record) -> Result<()> {
     for node in record.nodes() {
         ready(layout, record, node, last.get(&node))?;
     }
-    control::all_alive(layout)?;
+    control::all_alive(layout, record)?;
     links(layout, &record.programs)
 }
 

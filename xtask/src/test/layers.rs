@@ -6,7 +6,9 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use super::counts::{self, Counts};
+use crate::cache::Cache;
 use crate::deploy::{self, Target};
+use crate::rig::CONTROLLER;
 use crate::this::{self, StartedRig};
 use crate::{command, servers, tidy};
 
@@ -38,6 +40,8 @@ pub(super) fn unit() -> Result<Counts> {
         "--no-fail-fast",
         "--exclude",
         "matriarch-postgres",
+        "--exclude",
+        "matriarch-controller",
     ]))?;
     counts += counts::tests(this::cargo(["test", "--package", "matriarch-postgres", "--locked", "--lib"]))?;
     Ok(counts)
@@ -63,6 +67,28 @@ pub(super) fn postgres() -> Result<Counts> {
         counts += counts::tests(tests)?;
     }
     Ok(counts)
+}
+
+/// The operator against etcd, API server and controller manager alone, beside any other rig.
+pub(super) fn controller(names: &[String]) -> Result<Counts> {
+    let _rig = StartedRig::unless_running(Some(CONTROLLER), &["--nodes", "0"])?;
+    let home = Cache::open()?.path(CONTROLLER);
+    let mut tests = this::cargo([
+        "test",
+        "--package",
+        "matriarch-controller",
+        "--locked",
+        "--no-fail-fast",
+        "--test",
+        "*",
+        "--",
+        "--test-threads=6",
+    ]);
+    tests
+        .args(names)
+        .env("MATRIARCH_CONTROLLER_KUBECONFIG", home.join("kubeconfig"))
+        .env("MATRIARCH_HELM", home.join("bin/helm"));
+    counts::tests(tests)
 }
 
 /// The charts: lint, and what they render with every switch on and off.
@@ -110,7 +136,7 @@ pub(super) fn e2e(names: &[String], all: bool, keep: bool) -> Result<Counts> {
 
 /// Starts the rig for the layers that need it.
 pub(super) fn rig() -> Result<Option<StartedRig>> {
-    StartedRig::unless_running(&[])
+    StartedRig::unless_running(None, &[])
 }
 
 fn target_directory() -> Result<PathBuf> {
