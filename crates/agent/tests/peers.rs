@@ -50,6 +50,7 @@ fn words(ordinal: u8, boot: u64) -> Announcement {
         parameters_refused: None,
         version: None,
         certificates: None,
+        older_life: false,
     }
 }
 

@@ -137,6 +137,7 @@ mod tests {
             parameters_refused: None,
             version: None,
             certificates: None,
+            older_life: false,
         }
     }
 
