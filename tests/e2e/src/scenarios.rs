@@ -11,6 +11,7 @@ mod modes;
 mod objects;
 mod parameters;
 mod quiet;
+mod replaced;
 mod retain;
 mod rights;
 mod rollout;
@@ -85,6 +86,8 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         |world| certificates::authority_replaced(world)),
     scenario!("chart", "uninstalled, then for one namespace only, then as it was: databases run on", rig: true,
         |world| chart::comes_and_goes(world)),
+    scenario!("node-gone", "a follower whose node is gone for good is cloned anew on another", rig: true,
+        |world| replaced::node_gone(world)),
     scenario!("single", "one instance restarted: never a stale address in pgwrite", rig: false,
         |world| lifecycle::single(world)),
     scenario!("retain", "deleted and made again with Retain while the third member leads", rig: false,
