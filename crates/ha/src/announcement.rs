@@ -134,14 +134,7 @@ pub fn seal_report(view: &View) -> Option<SealReport> {
 /// Whether an older life of this member, which led with this volume, may still run where nothing excludes it (§2).
 pub fn older_life_may_lead(view: &View) -> bool {
     view.promise.led.as_ref().is_some_and(|led| {
-        // What the promise cannot know, the record may say: by that life's last act, or by a human.
-        let ended = match &view.record {
-            RecordView::Known { record, .. } => {
-                record.leader.as_ref().is_some_and(|leader| leader.stopped && leader.boot == led.boot)
-            }
-            _ => false,
-        };
-        let excluded = view.holds_volume_lock && (led.node == view.node || led.stopped || ended);
+        let excluded = view.holds_volume_lock && (led.node == view.node || led.stopped);
         led.boot != view.boot && !excluded
     })
 }

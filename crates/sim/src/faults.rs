@@ -37,38 +37,38 @@ pub enum Heal {
 
 type Fault = fn(&mut World, usize);
 
-/// Every kind of fault, and how often it usually comes.
-pub const FAULTS: [(u64, Fault); 19] = [
-    (12, |w, m| {
+/// Every kind of fault by name, and how often it usually comes.
+pub const FAULTS: [(&str, u64, Fault); 19] = [
+    ("postgres", 12, |w, m| {
         w.say(|| format!("FAULT pg-{m}: Postgres is killed"));
         w.kill_postgres(m);
     }),
-    (8, |w, m| w.kill_agent(m)),
-    (10, |w, m| w.restart_pod(m, false)),
-    (10, |w, m| w.restart_pod(m, true)),
-    (16, World::freeze),
-    (16, World::partition),
-    (6, World::cut_api),
-    (6, |w, _| w.api_down()),
-    (4, World::lose_volume),
-    (5, World::terminate),
-    (3, World::leaves),
-    (6, World::wish_handover),
-    (6, |w, m| {
+    ("agent", 8, |w, m| w.kill_agent(m)),
+    ("pod", 10, |w, m| w.restart_pod(m, false)),
+    ("power", 10, |w, m| w.restart_pod(m, true)),
+    ("freeze", 16, World::freeze),
+    ("partition", 16, World::partition),
+    ("api-link", 6, World::cut_api),
+    ("api", 6, |w, _| w.api_down()),
+    ("volume", 4, World::lose_volume),
+    ("terminate", 5, World::terminate),
+    ("leave", 3, World::leaves),
+    ("handover", 6, World::wish_handover),
+    ("postmaster", 6, |w, m| {
         w.say(|| format!("FAULT pg-{m}: the postmaster is killed"));
         w.kill_postmaster(m);
     }),
-    (5, |w, m| {
+    ("force", 5, |w, m| {
         if w.members.get(m).is_some_and(|member| member.primary().is_some()) {
             w.say(|| format!("FAULT pg-{m}: the pod is deleted by force and goes on"));
             w.force_delete(m);
         }
     }),
-    (6, |w, _| w.swizzle()),
-    (8, World::bad_link),
-    (5, World::disk_full),
-    (6, World::other_wishes),
-    (4, |w, _| match w.dice.between(0, 2) {
+    ("swizzle", 6, |w, _| w.swizzle()),
+    ("link", 8, World::bad_link),
+    ("disk", 5, World::disk_full),
+    ("wishes", 6, World::other_wishes),
+    ("record", 4, |w, _| match w.dice.between(0, 2) {
         0 => w.meddle(),
         1 => w.restore_backup(),
         _ => w.move_route(),
@@ -111,7 +111,7 @@ impl World {
     fn one_fault(&mut self) {
         let m = self.victim();
         let mut left = self.dice.between(0, self.weights.iter().sum::<u64>().saturating_sub(1));
-        for (weight, (_, fault)) in self.weights.into_iter().zip(FAULTS) {
+        for (weight, (_, _, fault)) in self.weights.into_iter().zip(FAULTS) {
             if left < weight {
                 fault(self, m);
                 return;
@@ -360,6 +360,11 @@ impl World {
         if !whole || !leader_well || !all_hold {
             return;
         }
+        self.replace_volume(m);
+    }
+
+    /// The volume is gone, and another, empty one takes its place.
+    pub(crate) fn replace_volume(&mut self, m: usize) {
         self.say(|| format!("FAULT pg-{m}: its volume is lost"));
         self.kill_pod(m, true);
         let (incarnation, delay) = (self.dice.number(), self.dice.millis(500, 5_000));
@@ -371,7 +376,7 @@ impl World {
         self.later(delay, Event::PodStart { m });
     }
 
-    fn terminate(&mut self, m: usize) {
+    pub(crate) fn terminate(&mut self, m: usize) {
         let Some(pod) = self.members.get_mut(m).and_then(|member| member.pod.as_mut()) else { return };
         pod.terminating = true;
         let boot = pod.boot.0;
@@ -463,7 +468,7 @@ impl World {
     }
 
     /// A human puts back what the record was.
-    fn mend_record(&mut self) {
+    pub(crate) fn mend_record(&mut self) {
         self.api.hidden = None;
         if let Some(newest) = self.api.newest.take() {
             self.say(|| "healed: the record is put back".to_owned());

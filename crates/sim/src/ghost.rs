@@ -23,7 +23,7 @@ impl World {
     fn haunt(&mut self, m: usize, whole_pod: bool) -> Option<usize> {
         let (z, life) = (self.members.len(), self.id());
         let member = self.members.get_mut(m)?;
-        member.primary()?;
+        member.primary().filter(|primary| !primary.stopping)?;
         if let Some(data) = &mut member.data {
             data.wal.flushed = data.wal.end();
         }
@@ -49,6 +49,11 @@ impl World {
                 data.was_standby = false;
             }
             pod.beat = u64::MAX;
+        }
+        if let Some(agent) = &mut pod.agent {
+            // What it was doing is lost with its place in the queue; it looks again.
+            agent.busy = None;
+            agent.doing.clear();
         }
         let (pg, boot, agent) = (pod.pg, pod.boot, pod.agent.as_ref().map(|agent| agent.life));
         let ghost = Member {

@@ -271,6 +271,19 @@ impl World {
         }
     }
 
+    /// I5: a promotion begins exactly where it was won.
+    pub fn truth_promoted(&mut self, m: usize) {
+        let Some(member) = self.members.get(m) else { return };
+        let (Some(data), Some(record)) = (&member.data, &member.promise.last_record) else { return };
+        let (end, won) = (data.wal.end() as u64, record.fork_lsn.map(|lsn| lsn.0));
+        if record.names(&member.id()) && won.is_some_and(|won| won != end) {
+            self.violated(format!(
+                "I5: pg-{m} is promoted at {end}, and was elected at {}",
+                won.unwrap_or(0)
+            ));
+        }
+    }
+
     /// A client reads what this master shows (S8).
     pub fn truth_read(&mut self, m: usize, visible: usize) {
         if self.settings.mode == DurabilityMode::Async || visible == 0 {

@@ -9,6 +9,7 @@
 pub mod act;
 pub mod agent;
 pub mod api_server;
+pub mod crew;
 pub mod dice;
 pub mod event;
 pub mod faults;
@@ -18,8 +19,11 @@ pub mod member;
 pub mod mutation;
 pub mod network;
 pub mod postgres;
+pub mod replay;
 pub mod run;
+pub mod script;
 pub mod stream;
+pub mod table;
 pub mod wal;
 pub mod world;
 

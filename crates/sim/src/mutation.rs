@@ -2,6 +2,8 @@
 
 use ha::Rules;
 
+use crate::run::Kind;
+
 /// Rules that the driver and PostgreSQL keep, not `decide`.
 #[derive(Debug, Clone, Copy)]
 #[allow(clippy::struct_excessive_bools, reason = "a list of switches, one per rule, each named")]
@@ -36,10 +38,10 @@ pub struct WorldRules {
     pub snapshot_version: bool,
     /// The write route is guarded by the epoch (S5).
     pub route_guard: bool,
-    /// A rewound or cloned member reports only once it was consistent (§4 step 3).
-    pub consistent_before_report: bool,
     /// A rewind is marked on the promise before it begins (§4 step 10).
     pub mark_rewinding: bool,
+    /// `restore_command` is cleared before a promotion (§4 step 6).
+    pub strip_restore: bool,
 }
 
 impl Default for WorldRules {
@@ -60,22 +62,42 @@ impl Default for WorldRules {
             end_every_process: true,
             snapshot_version: true,
             route_guard: true,
-            consistent_before_report: true,
             mark_rewinding: true,
+            strip_restore: true,
         }
     }
+}
+
+/// What a rule that no invariant misses is good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Serves {
+    /// An invariant breaks without it.
+    Safety,
+    /// Another rule stands behind it.
+    Redundancy,
+    /// Without it the cluster is slower, or waits more often for a human.
+    Progress,
 }
 
 /// A rule switched off.
 #[derive(Debug, Clone, Copy)]
 pub struct Mutation {
-    /// Its name on the command line.
+    /// Its name on the command line and in the table.
     pub name: &'static str,
     /// What is switched off, in words.
     pub what: &'static str,
-    /// Whether the invariants must catch it; the others serve redundancy or progress.
-    pub caught: bool,
+    /// What it is good for.
+    pub serves: Serves,
+    /// Faults that come ten times as often as usual, to find it sooner.
+    pub focus: &'static [&'static str],
+    /// In worlds of asynchronous mode.
+    pub asynchronous: bool,
     switch: fn(&mut Rules, &mut WorldRules),
+}
+
+/// One of safety, found in worlds of every kind.
+const fn safety(name: &'static str, what: &'static str, switch: fn(&mut Rules, &mut WorldRules)) -> Mutation {
+    Mutation { name, what, serves: Serves::Safety, focus: &[], asynchronous: false, switch }
 }
 
 impl Mutation {
@@ -86,128 +108,178 @@ impl Mutation {
         (rules, world)
     }
 
+    /// The kind of world that it is looked for in.
+    pub fn kind(&self) -> Kind {
+        Kind { faults: true, asynchronous: self.asynchronous, focus: self.focus }
+    }
+
+    const fn focused(self, focus: &'static [&'static str]) -> Self {
+        Self { focus, ..self }
+    }
+
+    const fn serving(self, serves: Serves) -> Self {
+        Self { serves, ..self }
+    }
+
+    const fn in_asynchronous_mode(self) -> Self {
+        Self { asynchronous: true, ..self }
+    }
+
     /// All of them.
     pub const ALL: &'static [Self] = &[
-        Self {
-            name: "newest-electorate-only",
-            what: "an election satisfies only the newest electorate (I4)",
-            caught: true,
-            switch: |r, _| r.all_electorates = false,
-        },
-        Self {
-            name: "any-position",
-            what: "a candidate need not be at the maximum of those it counts (I5)",
-            caught: true,
-            switch: |r, _| r.maximum_position = false,
-        },
-        Self {
-            name: "stale-seals",
-            what: "seals of an older epoch count (§4 step 4)",
-            caught: true,
-            switch: |r, _| r.fresh_seals = false,
-        },
-        Self {
-            name: "gate-before-quorum",
-            what: "the gate opens before w members flushed the first record (I13)",
-            caught: true,
-            switch: |r, _| r.gate_after_quorum = false,
-        },
-        Self {
-            name: "drop-electorates",
-            what: "a winner forgets the older electorates at once (I8)",
-            caught: true,
-            switch: |r, _| r.keep_electorates = false,
-        },
-        Self {
-            name: "single-change",
-            what: "an electorate is replaced, not widened and narrowed (I9)",
-            caught: true,
-            switch: |r, _| r.joint_change = false,
-        },
-        Self {
-            name: "reused-timelines",
-            what: "a new timeline is only above the winner's own (I11)",
-            caught: true,
-            switch: |r, _| r.unique_timelines = false,
-        },
-        Self {
-            name: "start-as-master",
-            what: "a recorded leader starts as master without a fresh authority",
-            caught: true,
-            switch: |r, _| r.start_as_standby = false,
-        },
-        Self {
-            name: "no-fencing",
-            what: "a leader that is cut off does not stop (§5, I15)",
-            caught: true,
-            switch: |r, _| r.fencing = false,
-        },
-        Self {
-            name: "late-proof",
-            what: "a late proof of a win is used although the winner has sealed itself against that epoch (I2)",
-            caught: true,
-            switch: |r, _| r.seal_binds_token = false,
-        },
-        Self {
-            name: "no-pre-vote",
-            what: "a lonely suspicion seals (§4 step 2): progress",
-            caught: false,
-            switch: |r, _| r.pre_vote = false,
-        },
-        Self {
-            name: "rewind-early",
-            what: "a rewind before the epoch is committed (I12): redundancy",
-            caught: false,
-            switch: |r, _| r.rewind_after_commit = false,
-        },
-        Self {
-            name: "add-silent-members",
-            what: "members that do not stream are added (§6): progress",
-            caught: false,
-            switch: |r, _| r.add_only_streaming = false,
-        },
-        Self {
-            name: "seal-keeps-stream",
-            what: "a seal is reported while the stream goes on (I2)",
-            caught: true,
-            switch: |_, w| w.seal_stops_stream = false,
-        },
-        Self {
-            name: "seal-in-memory",
-            what: "a seal does not survive a restart (I3)",
-            caught: true,
-            switch: |_, w| w.seal_durable = false,
-        },
-        Self {
-            name: "blind-put",
-            what: "the record is written without comparing versions",
-            caught: true,
-            switch: |_, w| w.compare_and_swap = false,
-        },
-        Self {
-            name: "promote-without-names",
-            what: "a promotion before the names are set (I7): redundant to the gate, which waits for them",
-            caught: false,
-            switch: |_, w| w.names_before_promotion = false,
-        },
-        Self {
-            name: "names-from-show",
-            what: "names are believed before every process uses them (7a)",
-            caught: true,
-            switch: |_, w| w.names_surely_in_force = false,
-        },
-        Self {
-            name: "reply-before-flush",
-            what: "a standby acknowledges what it has only received",
-            caught: true,
-            switch: |_, w| w.flush_before_reply = false,
-        },
-        Self {
-            name: "same-incarnation",
-            what: "an empty volume keeps the name of the lost one (I3)",
-            caught: true,
-            switch: |_, w| w.new_incarnation = false,
-        },
+        safety("newest-electorate-only", "an election satisfies only the newest electorate (I4)", |r, _| {
+            r.all_electorates = false
+        }),
+        safety("any-position", "a candidate need not be at the maximum of those it counts (I5)", |r, _| {
+            r.maximum_position = false
+        }),
+        safety("stale-seals", "seals of an older epoch count (§4 step 4)", |r, _| r.fresh_seals = false),
+        safety("seal-keeps-stream", "a seal is reported while the stream goes on (I2)", |_, w| {
+            w.seal_stops_stream = false
+        }),
+        safety("seal-in-memory", "a seal does not survive a restart (I3)", |_, w| w.seal_durable = false),
+        safety(
+            "end-from-a-hint",
+            "a startup process that sleeps is taken for the end of the log (P8)",
+            |_, w| w.measure_end = false,
+        ),
+        safety("reply-before-flush", "a standby acknowledges what it has only received (I1)", |_, w| {
+            w.flush_before_reply = false
+        }),
+        safety(
+            "same-incarnation",
+            "an empty volume keeps the name of the lost one, so application name and slot too (I3, I10)",
+            |_, w| w.new_incarnation = false,
+        )
+        .focused(&["volume"]),
+        safety("blind-put", "the record is written without comparing versions (§2)", |_, w| {
+            w.compare_and_swap = false
+        }),
+        safety(
+            "refreshed-version",
+            "a swap names the newest version that its sender knows, not the snapshot's (patroni#3718)",
+            |_, w| w.snapshot_version = false,
+        ),
+        safety("older-record", "a record older than one seen before is believed (§2)", |r, _| {
+            r.newest_record = false
+        })
+        .focused(&["record"]),
+        safety(
+            "late-proof",
+            "a late proof of a win is used although the winner has sealed itself against that epoch (I2)",
+            |r, _| r.seal_binds_token = false,
+        ),
+        safety(
+            "lead-on-without-lock",
+            "a later life leads on although an older one may still run elsewhere (§2)",
+            |r, _| r.lead_on_needs_lock = false,
+        )
+        .focused(&["force"]),
+        safety(
+            "vouch-for-older-life",
+            "a former leader's seal stands for its terms although an older life may still lead (§2)",
+            |r, _| r.doubt_older_lives = false,
+        )
+        .focused(&["force"]),
+        safety(
+            "start-as-master",
+            "a recorded leader starts as master without a fresh authority (§4)",
+            |r, _| r.start_as_standby = false,
+        ),
+        safety(
+            "no-signal-file",
+            "a start without authority does not make `standby.signal` first (P24)",
+            |_, w| w.signal_before_start = false,
+        ),
+        safety(
+            "backends-left",
+            "Postgres starts while backends of its former life still run (P7)",
+            |_, w| w.end_every_process = false,
+        )
+        .focused(&["postmaster"]),
+        safety("gate-left-open", "the gate is not closed before a start or a promotion (P6, P21)", |_, w| {
+            w.close_gate = false
+        }),
+        safety(
+            "gate-before-quorum",
+            "the gate opens before w members flushed the first record (I13)",
+            |r, _| r.gate_after_quorum = false,
+        ),
+        safety("names-from-show", "names are believed before every process uses them (7a)", |_, w| {
+            w.names_surely_in_force = false
+        }),
+        safety(
+            "promote-without-names",
+            "a promotion before the names are set (I7): the gate waits for them",
+            |_, w| w.names_before_promotion = false,
+        )
+        .serving(Serves::Redundancy),
+        safety(
+            "names-of-kept-record",
+            "a leader that has not read the record sets the names of one kept from earlier (I9)",
+            |r, _| r.names_of_read_record = false,
+        )
+        .focused(&["agent", "api-link"]),
+        safety("drop-electorates", "a winner forgets the older electorates at once (I8)", |r, _| {
+            r.keep_electorates = false
+        }),
+        safety(
+            "commit-old-epoch",
+            "the epoch is committed before w members flushed its own first record (I8)",
+            |r, _| r.commit_own_epoch = false,
+        ),
+        safety("single-change", "an electorate is replaced, not widened and narrowed (I9)", |r, _| {
+            r.joint_change = false
+        }),
+        safety(
+            "two-changes-at-once",
+            "a second change begins before the names of the first are in force (I9)",
+            |r, _| r.one_change_at_a_time = false,
+        )
+        .focused(&["leave", "terminate"]),
+        safety("reused-timelines", "a new timeline is only above the winner's own (I11)", |r, _| {
+            r.unique_timelines = false
+        }),
+        safety(
+            "no-planted-files",
+            "no history files are planted, so PostgreSQL chooses the timeline (P11)",
+            |_, w| w.plant_timelines = false,
+        ),
+        safety(
+            "planted-files-left",
+            "files of a promotion that came to nothing stay (P11): the member cannot stream",
+            |_, w| w.remove_planted = false,
+        ),
+        safety(
+            "restore-command-kept",
+            "`restore_command` is not cleared before a promotion (§4 step 6)",
+            |_, w| w.strip_restore = false,
+        ),
+        safety("unguarded-route", "the write route is moved without comparing epochs (S5)", |_, w| {
+            w.route_guard = false
+        }),
+        safety("unmarked-rewind", "a rewind that died half-way leaves no mark (§4 step 10)", |_, w| {
+            w.mark_rewinding = false
+        })
+        .focused(&["partition", "power"]),
+        safety("rewind-early", "a rewind before the epoch is committed (I12)", |r, _| {
+            r.rewind_after_commit = false
+        })
+        .serving(Serves::Redundancy),
+        safety("no-fencing", "a leader that is cut off does not stop (§5, I15)", |r, _| r.fencing = false),
+        safety(
+            "deadline-from-the-answer",
+            "a lease counts from when its renewal was answered, not from before it was sent (§5)",
+            |r, _| r.deadline_before_request = false,
+        )
+        .focused(&["api-link", "partition"])
+        .in_asynchronous_mode(),
+        safety("no-pre-vote", "a lonely suspicion seals (§4 step 2)", |r, _| r.pre_vote = false)
+            .serving(Serves::Progress),
+        safety("add-silent-members", "members that do not stream are added (§6)", |r, _| {
+            r.add_only_streaming = false
+        })
+        .serving(Serves::Progress),
     ];
 
     /// The one of this name.

@@ -172,7 +172,7 @@ impl World {
         data.wal.flushed = data.wal.end();
         let replayed = member.replayed(now);
         let Some(data) = &mut member.data else { return };
-        let consistent = data.wal.end() >= data.consistent_at || !rules.consistent_before_report;
+        let consistent = data.wal.end() >= data.consistent_at;
         let (mut end, read) = (data.wal.position(), replayed >= data.wal.end());
         if !rules.measure_end {
             // The startup process sleeps: taken for the end of the log (P8).
@@ -249,6 +249,9 @@ impl World {
             agent.busy = None;
         }
         let names = if self.world_rules.names_before_promotion { names } else { Names::Alone };
+        self.recover_from_archive(m);
+        self.truth_promoted(m);
+        let Some(member) = self.members.get_mut(m) else { return };
         // PostgreSQL takes the first id above its own that has no history file.
         let chosen = member.data.as_ref().map_or(timeline, |data| {
             (data.wal.timeline().0 + 1..u32::MAX).find(|id| !data.planted.contains(id)).unwrap_or(timeline)
@@ -260,6 +263,27 @@ impl World {
         self.become_primary(m, record, timeline, names);
         let delay = self.dice.millis(10, 800);
         self.later(delay, Event::Checkpointed { m, pg, timeline });
+    }
+
+    /// What a `restore_command` that was not cleared would still find: whole segments that a former leader archived.
+    fn recover_from_archive(&mut self, m: usize) {
+        if self.world_rules.strip_restore {
+            return;
+        }
+        let Some(ours) = self.members.get(m).and_then(|member| member.data.as_ref()) else { return };
+        let end = ours.wal.end();
+        let more = self.members.iter().filter_map(|other| {
+            let wal = &other.data.as_ref()?.wal;
+            let archived = wal.flushed / 16 * 16;
+            let further = wal.records.get(end..archived)?;
+            let same = wal.at(end).map(|rec| rec.id) == ours.wal.at(end).map(|rec| rec.id);
+            (same && !further.is_empty()).then(|| further.to_vec())
+        });
+        let Some(more) = more.max_by_key(Vec::len) else { return };
+        if let Some(data) = self.members.get_mut(m).and_then(|member| member.data.as_mut()) {
+            data.wal.records.extend(more);
+            data.wal.flushed = data.wal.end();
+        }
     }
 
     pub(crate) fn checkpointed(&mut self, m: usize, pg: u64, timeline: u32) {
@@ -495,15 +519,6 @@ impl World {
         let system = other.promise.system_identifier;
         if fails {
             self.say(|| format!("pg-{m} copy from pg-{p} fails"));
-            // A rewind that dies half-way costs a copy: only when there are others, else it fails before it touches
-            // anything. A cluster that has lost more copies than it may waits for a human.
-            let id = self.members.get(m).map(crate::member::Member::id);
-            let needed = self.api.record.electorates.iter().any(|electorate| {
-                electorate.members.is_empty() || id.as_ref().is_some_and(|id| electorate.members.contains(id))
-            });
-            if let Some(member) = self.members.get_mut(m).filter(|_| needed) {
-                member.promise.rewinding = false;
-            }
             let blind = !self.world_rules.mark_rewinding;
             if let Some(member) = self.members.get_mut(m).filter(|member| blind && member.promise.rewinding) {
                 // Half of the blocks and files are the source's, and nobody knows.
@@ -517,6 +532,15 @@ impl World {
                     data.control = source.control;
                     data.consistent_at = 0;
                 }
+            }
+            // A rewind that dies half-way costs a copy: only when there are others, else it fails before it touches
+            // anything. A cluster that has lost more copies than it may waits for a human.
+            let id = self.members.get(m).map(crate::member::Member::id);
+            let needed = self.api.record.electorates.iter().any(|electorate| {
+                electorate.members.is_empty() || id.as_ref().is_some_and(|id| electorate.members.contains(id))
+            });
+            if let Some(member) = self.members.get_mut(m).filter(|_| needed) {
+                member.promise.rewinding = false;
             }
             return;
         }

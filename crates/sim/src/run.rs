@@ -7,6 +7,7 @@ use ha::{DurabilityMode, Gate, Rules};
 
 use crate::dice::SECOND;
 use crate::event::Event;
+use crate::faults;
 use crate::mutation::WorldRules;
 use crate::world::World;
 
@@ -50,11 +51,13 @@ pub struct Kind {
     pub faults: bool,
     /// Asynchronous mode: losses within its promise are no violation.
     pub asynchronous: bool,
+    /// Faults that come ten times as often as usual.
+    pub focus: &'static [&'static str],
 }
 
 impl Default for Kind {
     fn default() -> Self {
-        Self { faults: true, asynchronous: false }
+        Self { faults: true, asynchronous: false, focus: &[] }
     }
 }
 
@@ -78,6 +81,11 @@ pub fn run_without(
         world.notes = Some(RefCell::default());
     }
     world.calm = !kind.faults;
+    for (weight, (name, usual, _)) in world.weights.iter_mut().zip(faults::FAULTS) {
+        if kind.focus.contains(&name) {
+            *weight = usual * 40;
+        }
+    }
     if kind.asynchronous {
         world.settings.mode = DurabilityMode::Async;
         for member in &mut world.members {

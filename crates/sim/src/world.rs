@@ -15,6 +15,21 @@ use crate::mutation::WorldRules;
 use crate::network::Network;
 use crate::stream::Conn;
 
+/// What a transcript tells.
+const TOLD: [&str; 11] = [
+    "FAULT",
+    "RECORD",
+    "VIOLATION",
+    "out of recovery",
+    "its gate",
+    "PID 1",
+    "outlive",
+    "ghost",
+    "attests",
+    "now holds",
+    "stopped cleanly",
+];
+
 /// One simulated cluster.
 #[derive(Debug)]
 pub struct World {
@@ -56,6 +71,8 @@ pub struct World {
     pub fault_count: u64,
     /// Faults that are left out, by number.
     pub skip: BTreeSet<u64>,
+    /// The notes are a scenario's transcript.
+    pub transcript: bool,
     /// What was said of faults, when somebody wants to know.
     pub notes: Option<RefCell<Vec<String>>>,
     /// The newest copy went with a leader whose life nobody could prove to have ended: it waits for a human.
@@ -68,8 +85,31 @@ pub struct World {
 impl World {
     /// A new cluster of this seed: pods start, the record is uninitialised.
     pub fn new(seed: u64, rules: Rules, world_rules: WorldRules, trace: bool) -> Self {
+        let members = usize::try_from(Dice::new(!seed).between(2, 5)).unwrap_or(3);
+        Self::of(members, seed, rules, world_rules, trace)
+    }
+
+    /// A world where nothing is wrong but what somebody does to it.
+    pub fn quiet(members: usize, seed: u64, rules: Rules, world_rules: WorldRules) -> Self {
+        let mut world = Self::of(members, seed, rules, world_rules, false);
+        world.net.heal();
+        world.net.delay = 5;
+        world.api.lost_answers = 0;
+        world.api.refuses = 0;
+        world.api.late = 0;
+        world.api.repeats = 0;
+        world.api.lags = 0;
+        world.weak_commits = 0;
+        world.calm = true;
+        world.settings = Settings::new(world.settings.electable);
+        for member in &mut world.members {
+            member.settings = world.settings.clone();
+        }
+        world
+    }
+
+    fn of(n: usize, seed: u64, rules: Rules, world_rules: WorldRules, trace: bool) -> Self {
         let mut dice = Dice::new(seed);
-        let n = usize::try_from(dice.between(2, 5)).unwrap_or(3);
         let names: Vec<MemberName> = (0..n).map(|i| MemberName(format!("pg-{i}"))).collect();
         let mut settings = Settings::new(names.iter().cloned());
         if n > 3 && dice.permille(400) {
@@ -88,7 +128,7 @@ impl World {
         let (refuses, late, repeats, lags) = (sometimes(500), sometimes(300), sometimes(500), sometimes(500));
         let weak_commits = sometimes(300);
         let mut weights = [0; FAULTS.len()];
-        for (weight, (usual, _)) in weights.iter_mut().zip(FAULTS) {
+        for (weight, (_, usual, _)) in weights.iter_mut().zip(FAULTS) {
             // A world of its own kind: some faults often, some never.
             *weight = usual * dice.between(0, 3).pow(2);
         }
@@ -125,6 +165,7 @@ impl World {
             fault_count: 0,
             skip: BTreeSet::new(),
             notes: None,
+            transcript: false,
             lost_leader: false,
             weights,
             ids: 0,
@@ -172,7 +213,10 @@ impl World {
             return;
         }
         let what = what();
-        if let Some(notes) = self.notes.as_ref().filter(|_| what.starts_with("FAULT")) {
+        let told = self.transcript && TOLD.iter().any(|part| what.contains(part));
+        if let Some(notes) = self.notes.as_ref().filter(|_| told) {
+            notes.borrow_mut().push(format!("{:>9.3}  {what}", seconds(self.now)));
+        } else if let Some(notes) = self.notes.as_ref().filter(|_| what.starts_with("FAULT")) {
             notes.borrow_mut().push(format!(
                 "{:>9.3} s  #{:<3} {}",
                 seconds(self.now),

@@ -19,7 +19,7 @@ fn faults_break_no_invariant() {
 #[test]
 fn l3_without_faults_the_leader_does_not_change() {
     for n in 1..=15 {
-        let outcome = seed(n, Kind { faults: false, asynchronous: false });
+        let outcome = seed(n, Kind { faults: false, ..Kind::default() });
         assert_eq!((outcome.violation, outcome.elections, outcome.epochs), (None, 0, 1), "seed {n}");
     }
 }
@@ -27,7 +27,7 @@ fn l3_without_faults_the_leader_does_not_change() {
 #[test]
 fn l2_without_faults_the_record_is_not_written() {
     for n in 1..=15 {
-        assert_eq!(seed(n, Kind { faults: false, asynchronous: false }).late_writes, 0, "seed {n}");
+        assert_eq!(seed(n, Kind { faults: false, ..Kind::default() }).late_writes, 0, "seed {n}");
     }
 }
 

@@ -158,7 +158,9 @@ impl<'a> Case<'a> {
         let leader = record.leader.as_ref().map(LeaderId::member);
         let one = |electorate: &Electorate| {
             let recorded = leader.as_ref() == Some(&electorate.leader);
-            if (!leader_counts && recorded) || doubtful.contains(&electorate.leader) {
+            // Once the recorded life has won, its log holds what its own older terms had acknowledged.
+            let counts = if recorded { leader_counts } else { !doubtful.contains(&electorate.leader) };
+            if !counts {
                 let mut sealed = sealed.clone();
                 sealed.remove(&electorate.leader);
                 electorate.satisfied_by(&sealed)
