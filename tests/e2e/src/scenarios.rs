@@ -40,6 +40,9 @@ macro_rules! scenario {
     ($name:literal, $about:literal, rig: $rig:literal, |$world:ident| $run:expr) => {
         Scenario { name: $name, about: $about, in_ci: true, needs_rig: $rig, run: |$world| Box::pin($run) }
     };
+    (long $name:literal, $about:literal, rig: $rig:literal, |$world:ident| $run:expr) => {
+        Scenario { name: $name, about: $about, in_ci: false, needs_rig: $rig, run: |$world| Box::pin($run) }
+    };
 }
 
 /// All of them.
@@ -82,11 +85,11 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         |world| objects::come_back(world)),
     scenario!("paused", "the operator leaves a paused cluster alone; elections go on", rig: false,
         |world| objects::paused(world)),
-    scenario!("certificates", "the certificate authority replaced under load, without a restart", rig: false,
+    scenario!(long "certificates", "the certificate authority replaced under load, without a restart", rig: false,
         |world| certificates::authority_replaced(world)),
     scenario!("chart", "uninstalled, then for one namespace only, then as it was: databases run on", rig: true,
         |world| chart::comes_and_goes(world)),
-    scenario!("node-gone", "a follower whose node is gone for good is cloned anew on another", rig: true,
+    scenario!(long "node-gone", "a follower whose node is gone for good is cloned anew on another", rig: true,
         |world| replaced::node_gone(world)),
     scenario!("single", "one instance restarted: never a stale address in pgwrite", rig: false,
         |world| lifecycle::single(world)),
@@ -96,7 +99,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         |world| modes::examples(world)),
     scenario!("two-instances", "two members: either one is lost, writes go on", rig: false,
         |world| modes::two_instances(world)),
-    scenario!("arbitrary-user", "a user without a passwd entry: formed, cloned, failed over", rig: false,
+    scenario!(long "arbitrary-user", "a user without a passwd entry: formed, cloned, failed over", rig: false,
         |world| modes::arbitrary_user(world)),
     scenario!("asynchronous", "without a quorum: a bounded loss, and it is told", rig: false,
         |world| modes::asynchronous(world)),
