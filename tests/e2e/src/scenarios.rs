@@ -101,7 +101,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         |world| modes::two_instances(world)),
     scenario!(long "arbitrary-user", "a user without a passwd entry: formed, cloned, failed over", rig: false,
         |world| modes::arbitrary_user(world)),
-    scenario!("asynchronous", "without a quorum: a bounded loss, and it is told", rig: false,
+    scenario!("asynchronous", "without a quorum: a bounded loss, and it is told", rig: true,
         |world| modes::asynchronous(world)),
     scenario!("majors", "PostgreSQL 15 and 18: formed, failed over, whole again", rig: false,
         |world| modes::majors(world)),

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::client::{Client, Wish, gaps};
 use crate::cluster::{Cluster, FORM, HEAL, tell};
-use crate::faults::{Fault, exec};
+use crate::faults::{self, Fault, exec};
 use crate::judge;
 use crate::scenarios::failover::{self, HANG, bystander, changed, next_epoch};
 use crate::wait;
@@ -74,15 +74,16 @@ pub(crate) async fn asynchronous(world: &World) -> Result<()> {
     world.say("the master deleted gracefully: nothing may be lost");
     failover::under_load(world, &cluster, Fault::Delete, 3).await?;
 
-    world.say("the master's pod deleted with force: the last commits may be lost");
+    world.say("the master's node without power: the last commits may be lost");
     let before = cluster.whole(world, 3, FORM).await?;
     let client = bystander(world, &cluster, &before).await?;
     let since = now();
-    Fault::DeleteByForce.make(world, &cluster, before.master()?).await?;
+    Fault::NodePower.make(world, &cluster, before.master()?).await?;
     next_epoch(world, &cluster, &before).await?;
     client.resumed(world, now()).await?;
     let (text, longest) = gaps(&client.between(world, since, now()).await?);
     world.say(format!("gap: {text}"));
+    faults::mend(world).await?;
     // Here safety needs time: the lease of at least 15 s must run out.
     tell(world, "longest gap", longest, Duration::from_secs(25), HANG)?;
     let after = judge::one_master(world, &cluster, &client, 3, HEAL).await?;

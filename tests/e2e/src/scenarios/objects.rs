@@ -52,7 +52,8 @@ pub(crate) async fn come_back(world: &World) -> Result<()> {
     ensure!(after.leader() == before.leader(), "the master changed: {before} became {after}");
     let (text, longest) = gaps(&client.between(world, since, now()).await?);
     world.say(format!("gap while all of them were deleted: {text}"));
-    tell(world, "longest gap", longest, Duration::from_secs(10), HANG)?;
+    // The Service has a new address, and the cluster's DNS keeps the old one for its TTL of 30 s.
+    tell(world, "longest gap", longest, Duration::from_secs(32), HANG)?;
     client.finish(world, &cluster).await?;
 
     // Nobody knows the old password any more: who comes later gets in with the one that the new Secret says.
