@@ -32,6 +32,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures::future::BoxFuture;
 use ha::{
     Action, Announcement, Condition, Decision, FenceToken, Gate, Instant, Memory, Phase, Postgres, Record,
     RecordView, View,
@@ -46,6 +47,7 @@ use postgres::Layout;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
+use crate::api_server;
 use crate::clock;
 use crate::config::Config;
 use crate::http::{Findings, StatusHandle};
@@ -118,6 +120,10 @@ impl Driver {
         status: StatusHandle,
     ) -> anyhow::Result<Self> {
         let clients = Clients::build(Origin::InCluster, CALL).await.context("reaching the API server")?;
+        let renew = || -> BoxFuture<'static, anyhow::Result<Clients>> {
+            Box::pin(async { Ok(Clients::build(Origin::InCluster, CALL).await?) })
+        };
+        let clients = api_server::watched_over(clients, Box::new(renew), status.clone());
         let calls = Calls::new(clients.calls.clone(), CALL);
         let lease = api::names::lease(&config.cluster);
         let layout = Layout::new(&config.places.volume)
@@ -390,13 +396,16 @@ impl Driver {
         }
         let since = *self.stopped_since.get_or_insert(now);
         let lingered = now.since(since) >= LINGER;
-        let routed = self.routed_at.is_some_and(|at| now.since(at) < PROXIES);
-        let leads = match &view.record {
-            RecordView::Known { record, .. } => record.leader.as_ref().is_some_and(|leader| {
-                leader.member() == view.member && leader.boot == view.boot && !leader.stopped
-            }),
-            _ => false,
+        let leader = match &view.record {
+            RecordView::Known { record, .. } => record.leader.as_ref(),
+            _ => None,
         };
+        let leads = leader.is_some_and(|leader| {
+            leader.member() == view.member && leader.boot == view.boot && !leader.stopped
+        });
+        let another = leader.is_some_and(|leader| leader.member() != view.member);
+        let left = |at: Instant| another && now.since(at) < PROXIES;
+        let routed = matches!(view.route, ha::Route::Here { .. }) || self.routed_at.is_some_and(left);
         lingered || !(routed || leads)
     }
 

@@ -4,6 +4,7 @@
 //! takes part in the election and drives PostgreSQL. The supervisor is all that a broken agent cannot break:
 //! it holds the volume's lock, answers the kubelet, and kills every process of PostgreSQL when the agent falls silent.
 
+mod api_server;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -30,7 +30,9 @@ pub(crate) async fn inspect(context: &Context) -> anyhow::Result<()> {
     let session = Session::open(&context.layout, BOUND).await?;
     let recovers: bool = session.value("ask whether it recovers", "SELECT pg_is_in_recovery()", &[]).await?;
     let mut foreign_settings = Vec::new();
-    if facts.names != Names::Unknown {
+    // What this agent does not know it cannot compare with: whom a standby follows, after a restart of the agent.
+    let known = if recovers { facts.upstream.is_some() } else { facts.names != Names::Unknown };
+    if known {
         let access = if facts.gate == Gate::Open { Access::Open } else { Access::Closed };
         let settings = context.configuration(facts.upstream.as_ref(), &facts.names, access)?;
         let path = context.layout.data().join("postgresql.auto.conf");

@@ -79,9 +79,16 @@ impl Due {
 /// The most important upkeep that is due.
 pub(crate) fn due(context: &Context, view: &View, begun: Begun, now: Instant) -> Option<Due> {
     let first = changed(context, view, begun, now);
-    let regular = matches!(&view.postgres, Postgres::Primary(primary) if primary.gate == Gate::Open)
-        || matches!(&view.postgres, Postgres::Standby(standby) if standby.streaming);
-    first.or_else(|| (regular && now.since(begun.inspected) >= INSPECT).then_some(Due::Inspect))
+    let regular = match &view.postgres {
+        Postgres::Primary(primary) => primary.gate == Gate::Open,
+        Postgres::Standby(standby) => standby.streaming && standby.upstream.is_some(),
+        _ => false,
+    };
+    // Only what was given can be compared.
+    let run = context.tracked.get().run;
+    let given = context.parameters.get().given.is_some_and(|(given, ..)| given == run);
+    let due = regular && given && now.since(begun.inspected) >= INSPECT;
+    first.or(due.then_some(Due::Inspect))
 }
 
 fn changed(context: &Context, view: &View, begun: Begun, now: Instant) -> Option<Due> {

@@ -64,6 +64,7 @@ pub struct AgentMetrics {
     lowered: Gauge,
     foreign: Gauge,
     diverged: Gauge,
+    refused: Gauge,
     decisions: Family<Acted, Counter>,
     requests: Family<Request, Counter>,
     starts: Counter<u64, AtomicU64>,
@@ -102,6 +103,7 @@ impl AgentMetrics {
         let foreign = gauge("settings_foreign", "settings of the protocol that somebody else had changed");
         let diverged =
             gauge("diverged_wal_bytes", "diverged WAL that is kept aside until its directory is deleted");
+        let refused = gauge("identity_refused", "1 while the API server refuses this pod's identity");
         let (decisions, requests) = (Family::default(), Family::default());
         let (starts, elections) = (Counter::default(), Counter::default());
         agent.register(
@@ -125,6 +127,7 @@ impl AgentMetrics {
             lowered,
             foreign,
             diverged,
+            refused,
             decisions,
             requests,
             starts,
@@ -135,6 +138,10 @@ impl AgentMetrics {
     /// A request to the API server ended; `kind` is the object's kind.
     pub fn requested(&self, verb: Verb, kind: &'static str, outcome: Outcome) {
         self.requests.get_or_create(&Request { verb, kind, outcome }).inc();
+    }
+
+    pub(super) fn identity_refused(&self, refused: bool) {
+        self.refused.set(i64::from(refused));
     }
 
     /// Postgres was started.

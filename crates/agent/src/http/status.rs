@@ -38,6 +38,7 @@ struct Shown {
     view: Option<(Instant, Arc<View>)>,
     decisions: VecDeque<Noted>,
     findings: Findings,
+    identity_refused: bool,
 }
 
 /// Where the driver puts what it knows, for people. Cheap to clone.
@@ -90,6 +91,12 @@ impl StatusHandle {
         shown.findings.clone_from(findings);
     }
 
+    /// The API server goes on refusing this pod's identity, or does so no more (K11).
+    pub fn identity_refused(&self, refused: bool) {
+        self.metrics.identity_refused(refused);
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).identity_refused = refused;
+    }
+
     /// Counters that the driver and its adapters feed.
     pub fn metrics(&self) -> &AgentMetrics {
         &self.metrics
@@ -119,6 +126,7 @@ impl StatusHandle {
             "ready": readiness.is_ready(),
             "decisions": shown.decisions,
             "findings": shown.findings,
+            "podMayBeGone": shown.identity_refused,
         });
         if let Readiness::NotReady { why } = &readiness {
             document["notReadyBecause"] = json!(why);
