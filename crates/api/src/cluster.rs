@@ -69,7 +69,7 @@ pub use storage::Storage;
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("self.durability.mode != 'quorum' || self.instances == 1 || self.durability.acks < self.instances")
-        .message("durability.acks: must be smaller than instances, since each acknowledgement comes from another follower"),
+        .message(Message::Expression("'durability.acks: each acknowledgement comes from another follower; write acks: ' + string(self.instances - 1) + ' or less, or instances: ' + string(self.durability.acks + 1) + ' or more'".into())),
     validation = Rule::new("!has(oldSelf.version) || !has(self.version) || self.version == oldSelf.version")
         .message("version: the major version of an existing cluster cannot be changed; create a new cluster of the other version"),
     validation = Rule::new("has(self.storage.storageClass) == has(oldSelf.storage.storageClass) && (!has(self.storage.storageClass) || self.storage.storageClass == oldSelf.storage.storageClass)")
@@ -117,7 +117,8 @@ pub struct PostgresClusterSpec {
     #[serde(default)]
     pub postgres: Postgres,
 
-    /// Resources of PostgreSQL's container. Without any, 512Mi of memory are requested and nothing is limited.
+    /// Resources of PostgreSQL's container. Without any, 100m of CPU are requested and as much memory as the
+    /// parameters need, at least 512Mi; nothing is limited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
 

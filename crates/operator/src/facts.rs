@@ -129,9 +129,8 @@ fn members(cluster: &PostgresCluster, observed: &Observed, now: Timestamp) -> BT
                     now.duration_since(at.0).try_into().unwrap_or(Duration::ZERO)
                 });
             let ready = seen.ready == Some(true) && !seen.finished;
-            let pending = reported
-                .iter()
-                .any(|member| member.name == seen.name && member.pending_restart == Some(true));
+            let pending = reported.iter().find(|member| member.name == seen.name);
+            let pending = pending.and_then(|member| member.pending_restart);
             let member = Member {
                 uid: seen.uid,
                 hash: hash_of(Some(&pod.metadata)).map(str::to_owned),

@@ -14,6 +14,7 @@ pub mod dereference;
 pub mod digest;
 pub mod facts;
 pub mod http;
+pub mod memory;
 pub mod metrics;
 pub mod plan;
 pub mod prepared;

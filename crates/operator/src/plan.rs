@@ -40,8 +40,9 @@ pub struct Member {
     pub unscheduled: bool,
     /// The claim of its volume.
     pub claim: Option<replace::Claim>,
-    /// Parameters wait for a restart, as the leader reports.
-    pub pending_restart: bool,
+    /// Whether parameters wait for a restart, as the leader reports; `None` when the member did not say, as while it
+    /// restarts.
+    pub pending_restart: Option<bool>,
 }
 
 /// What the plan rests on.
@@ -196,6 +197,7 @@ pub(crate) mod tests {
             hash: Some("old".into()),
             ready: true,
             age: Duration::from_secs(3600),
+            pending_restart: Some(false),
             ..Member::default()
         };
         let followers: BTreeSet<String> = (1..n).map(|ordinal| format!("pg-{ordinal}")).collect();

@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::{
     cluster::{ValidatedCluster, owner_reference},
     config::Defaults,
+    memory,
 };
 
 /// Why a spec is refused. The text is what the user sees in the condition and in the Event.
@@ -51,7 +52,7 @@ pub enum Refusal {
     },
     /// More acknowledgements than followers.
     #[error(
-        "durability.acks: {acks} acknowledgements need more than {instances} instances; write a smaller number"
+        "durability.acks: {acks} acknowledgements need more than {instances} instances; write acks: {} or less, or instances: {} or more", .instances - 1, .acks + 1
     )]
     TooManyAcks {
         /// Acknowledgements.
@@ -62,6 +63,9 @@ pub enum Refusal {
     /// A parameter.
     #[error(transparent)]
     Parameter(parameters::ParameterError),
+    /// More memory than the limit allows.
+    #[error("{0}")]
+    Memory(String),
     /// A line of `pg_hba.conf`.
     #[error("postgres.hba[{index}]: {why}")]
     Hba {
@@ -113,6 +117,9 @@ pub fn validate(
         spec.postgres.parameters.iter().map(|(name, value)| (name.clone(), value.to_string())).collect();
     parameters::check_all(parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())))
         .map_err(Refusal::Parameter)?;
+    if let Some(why) = memory::refusal(spec, &parameters) {
+        return Err(Refusal::Memory(why));
+    }
     for (index, line) in spec.postgres.hba.iter().enumerate() {
         check_hba(line).map_err(|why| Refusal::Hba { index, why })?;
     }

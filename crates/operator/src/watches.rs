@@ -1,7 +1,8 @@
 //! What wakes the controller: the clusters, and every kind of object of theirs, as metadata only.
 //!
 //! Objects are told by the label `matriarch.dev/cluster`, not by owner: kept ones have none (K15). The Lease is renewed
-//! every few seconds, so it wakes only when the record in its annotation changes; the slices likewise change with it.
+//! every few seconds, so it wakes only when the record in its annotation changes, or when it is gone: a lost record must be
+//! told (K15). The slices likewise change with it.
 
 use std::{
     collections::HashMap,
@@ -33,7 +34,7 @@ pub fn controller(client: &Client, namespace: Option<&str>, concurrency: u16) ->
     let config = watcher::Config::default();
     let owned = watcher::Config::default().labels(labels::CLUSTER);
     let root = scoped::<Root>(client, namespace);
-    let seen = Mutex::<HashMap<String, u64>>::default();
+    let seen = Mutex::<HashMap<String, (u64, u64)>>::default();
     let watch = Watches { client, namespace, config: owned };
     let root =
         Controller::new(root, config).with_config(controller::Config::default().concurrency(concurrency));
@@ -56,9 +57,15 @@ pub fn controller(client: &Client, namespace: Option<&str>, concurrency: u16) ->
             lease.annotations().get(labels::RECORD).hash(&mut hasher);
             lease.metadata.deletion_timestamp.is_some().hash(&mut hasher);
             let now = hasher.finish();
+            // Every write is noted here with its time, a deletion is not: a Lease that comes a second time just as it was
+            // is gone, or was only listed again.
+            let mut hasher = DefaultHasher::new();
+            serde_json::to_string(&lease.metadata.managed_fields).unwrap_or_default().hash(&mut hasher);
+            let written = hasher.finish();
             let key = lease.uid().unwrap_or_default();
-            let before = seen.lock().unwrap_or_else(PoisonError::into_inner).insert(key, now);
-            (before != Some(now)).then(|| cluster_of(&lease)).flatten()
+            let before = seen.lock().unwrap_or_else(PoisonError::into_inner).insert(key, (now, written));
+            let renewed = before.is_some_and(|before| before.0 == now && before.1 != written);
+            (!renewed).then(|| cluster_of(&lease)).flatten()
         },
     )
 }

@@ -82,6 +82,9 @@ fn k22_the_users_template_adds_and_replaces() {
     let template = pod::template(&validated(&with_spec(spec)).unwrap());
     let pod = template.spec.unwrap();
     assert_eq!(pod.termination_grace_period_seconds, Some(60));
+    let of_supervisor = pod.containers[0].env.iter().flatten();
+    let grace = of_supervisor.clone().find(|one| one.name == "MATRIARCH_TERMINATION_GRACE_SECONDS").unwrap();
+    assert_eq!(grace.value.as_deref(), Some("60"), "its last kill must come before the kubelet's");
     assert_eq!(pod.containers.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["postgres", "side"]);
     let env = pod.containers[0].env.as_ref().unwrap();
     assert!(env.iter().any(|one| one.name == "TZ") && env.iter().any(|one| one.name == "POD_NAME"));

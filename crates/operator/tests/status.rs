@@ -205,8 +205,7 @@ fn l2_a_status_that_says_nothing_new_is_not_written() {
 #[test]
 fn pending_restarts_are_read_from_the_leaders_report() {
     let mut cluster = with_spec("");
-    let members =
-        json!([{"name": "pg-1", "pendingRestart": true}, {"name": "pg-2", "pendingRestart": false}]);
+    let members = json!([{"name": "pg-0", "pendingRestart": true}, {"name": "pg-1", "pendingRestart": true}, {"name": "pg-2", "pendingRestart": false}]);
     cluster.status = Some(serde_json::from_value(json!({"members": members})).unwrap());
     let facts = facts::facts(&cluster, &healthy(), NOW.parse().unwrap());
     let plan = operator::plan::plan(&facts, "h", None);

@@ -31,7 +31,14 @@ fn each_refusal_says_what_to_write() {
             "  postgres: {hba: [\"host all all 0.0.0.0/0 md5\\nhost all all all trust\"]}",
             "postgres.hba[0]: has a line break",
         ),
-        ("  durability: {acks: 3}", "durability.acks: 3 acknowledgements need more than 3 instances"),
+        (
+            "  durability: {acks: 3}",
+            "durability.acks: 3 acknowledgements need more than 3 instances; write acks: 2 or less, or instances: 4 or more",
+        ),
+        (
+            "  resources: {limits: {memory: 256Mi}}\n  postgres: {parameters: {shared_buffers: 1GB}}",
+            "resources.limits.memory: 256Mi is less than PostgreSQL needs with these parameters (shared_buffers 1024Mi",
+        ),
         (
             "  version: 16",
             "version: the operator has no image for PostgreSQL 16; it has images for 17, 18, or write image",

@@ -16,7 +16,7 @@ use k8s_openapi::{
     apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
 
-use crate::{cluster::ValidatedCluster, digest};
+use crate::{cluster::ValidatedCluster, digest, memory};
 
 mod placement;
 mod token;
@@ -24,8 +24,10 @@ mod token;
 /// Time from SIGTERM to SIGKILL, in seconds: a checkpoint of a large buffer pool and an unfinished archive must fit.
 pub const TERMINATION_GRACE_SECONDS: i64 = 1800;
 
-/// Memory that is requested when the user says nothing: PostgreSQL's own defaults fit (K8).
-const DEFAULT_MEMORY: &str = "512Mi";
+/// Memory that is requested at least when the user says nothing: PostgreSQL's own defaults fit (K8).
+const DEFAULT_MEMORY: u64 = 512 << 20;
+/// CPU that is requested when the user says nothing: without any share a busy neighbour would look like a dead master.
+const DEFAULT_CPU: &str = "100m";
 
 const VOLUME_BIN: &str = "matriarch-bin";
 const VOLUME_ETC: &str = "matriarch-etc";
@@ -203,12 +205,21 @@ fn environment(cluster: &ValidatedCluster) -> Vec<EnvVar> {
         value("CLUSTER_NAME", cluster.name.clone()),
         value("CLUSTER_UID", cluster.identity.clone()),
         value("PGDATA", paths::PGDATA.to_owned()),
-        value("MATRIARCH_TERMINATION_GRACE_SECONDS", TERMINATION_GRACE_SECONDS.to_string()),
+        value("MATRIARCH_TERMINATION_GRACE_SECONDS", grace_seconds(cluster).to_string()),
     ]
 }
 
+/// The kubelet's, which the user's template may change: the supervisor's last kill must come before the kubelet's.
+fn grace_seconds(cluster: &ValidatedCluster) -> i64 {
+    let users = cluster.pod_template.as_ref().and_then(|template| template.spec.as_ref());
+    users.and_then(|pod| pod.termination_grace_period_seconds).unwrap_or(TERMINATION_GRACE_SECONDS)
+}
+
 fn resources(cluster: &ValidatedCluster) -> ResourceRequirements {
-    let Some(resources) = &cluster.spec.resources else { return requests(&[("memory", DEFAULT_MEMORY)]) };
+    let Some(resources) = &cluster.spec.resources else {
+        let (needed, _) = memory::needed(&cluster.parameters);
+        return requests(&[("cpu", DEFAULT_CPU), ("memory", &memory::mebibytes(needed.max(DEFAULT_MEMORY)))]);
+    };
     let quantities = |map: &std::collections::BTreeMap<String, api::Scalar>| {
         (!map.is_empty())
             .then(|| map.iter().map(|(name, amount)| (name.clone(), Quantity(amount.to_string()))).collect())

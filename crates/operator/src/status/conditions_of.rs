@@ -1,10 +1,10 @@
 //! What each condition says, one function each.
 
 use api::conditions::{reasons, types};
-use kubernetes::{conditions::Wanted, record::RecordRead};
+use kubernetes::{conditions::Wanted, nodes::NodeSeen, record::RecordRead};
 
 use super::{Inputs, is_open, record};
-use crate::{build::secrets::text, facts::missing, plan::Progress};
+use crate::{build::secrets::text, facts::missing, memory, plan::Progress};
 
 pub(super) fn all(inputs: &Inputs<'_>) -> Vec<Wanted> {
     let mut all = vec![
@@ -127,7 +127,17 @@ fn spec_valid(inputs: &Inputs<'_>) -> Wanted {
                 "{pod} refuses parameters, the last good ones stay in force: {why}; correct spec.postgres.parameters"
             ),
         ),
-        (None, None) => Wanted::new(types::SPEC_VALID, true, reasons::ACCEPTED, "the spec is accepted"),
+        (None, None) => {
+            let nodes = inputs.observed.nodes.iter().filter_map(|(name, node)| match node {
+                NodeSeen::There(node) => Some((name.as_str(), node.allocatable_memory.as_deref()?)),
+                NodeSeen::Gone | NodeSeen::Unknown => None,
+            });
+            let told = match memory::warning(&inputs.cluster.spec, nodes) {
+                Some(warning) => format!("the spec is accepted, but {warning}"),
+                None => "the spec is accepted".to_owned(),
+            };
+            Wanted::new(types::SPEC_VALID, true, reasons::ACCEPTED, told)
+        }
         (Some((reason, message)), _) => Wanted::new(types::SPEC_VALID, false, *reason, message.clone()),
     }
 }
@@ -156,7 +166,7 @@ fn pending_restart(inputs: &Inputs<'_>) -> Wanted {
         .facts
         .members
         .iter()
-        .filter(|(_, member)| member.pending_restart)
+        .filter(|(_, member)| member.pending_restart == Some(true))
         .map(|(pod, _)| pod.as_str())
         .collect();
     if waiting.is_empty() {
