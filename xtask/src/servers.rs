@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use rustix::mount::{MountFlags, mount, mount_bind_recursive};
-use rustix::process::{WaitOptions, chroot};
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind_recursive, unmount};
+use rustix::process::{WaitOptions, pivot_root};
 
 use crate::cache::{Cache, Key};
 use crate::{command, images, packages};
@@ -110,6 +110,9 @@ pub(crate) struct Arguments {
 pub(crate) fn run(inside: &Arguments) -> Result<ExitCode> {
     ensure!(std::process::id() == 1, "only the first process of new namespaces may mount anything");
     command::output(&mut command::command("ip", ["link", "set", "lo", "up"]))?;
+    // A root must be a mount of its own to be gone into for good; after `chroot` alone no user namespace can be made,
+    // which some tests do.
+    mount_bind_recursive(&inside.root, &inside.root).context("mounting the root file system")?;
     let below = |path: &str| inside.root.join(path);
     let plain = MountFlags::NOSUID | MountFlags::NODEV;
     mount("proc", below("proc"), "proc", plain | MountFlags::NOEXEC, None).context("mounting /proc")?;
@@ -118,7 +121,9 @@ pub(crate) fn run(inside: &Arguments) -> Result<ExitCode> {
     // In memory: these tests kill processes and never cut the power, and their servers write a lot.
     mount("tmpfs", below("tmp"), "tmpfs", plain, Some(c"mode=1777")).context("mounting /tmp")?;
     fs::copy(&inside.program, below("tmp/program")).context("copying the program inside")?;
-    chroot(&inside.root).context("going inside")?;
+    std::env::set_current_dir(&inside.root).context("going to the root file system")?;
+    pivot_root(".", ".").context("going inside")?;
+    unmount(".", UnmountFlags::DETACH).context("leaving everything else")?;
     std::env::set_current_dir("/").context("going to the root directory")?;
 
     let directory = format!("/usr/lib/postgresql/{}/bin", inside.major);

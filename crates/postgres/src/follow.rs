@@ -2,14 +2,15 @@
 //!
 //! Decides how a running standby gets another upstream (a reload suffices, the walreceiver restarts by itself). Must
 //! never leave a member without `standby.signal` that may not lead (P24), nor point it at a Service (P20); that the
-//! upstream's boot and history equal the record is the caller's check (I11). Proved by `tests/servers/life.rs`.
+//! upstream's boot and history equal the record is the caller's check (I11). Proved by `tests/servers/life.rs`
+//! and `tests/servers/crash.rs`.
 
 use std::time::Duration;
 
 use crate::durable::{self, DurableError};
 use crate::layout::Layout;
 use crate::reload::{ReloadError, reload};
-use crate::session::Session;
+use crate::session::{Session, SqlError};
 use crate::settings::{Settings, SettingsError};
 
 /// Why the upstream did not change.
@@ -24,6 +25,9 @@ pub enum FollowError {
     /// The server did not take them over.
     #[error("cannot make the server follow")]
     Reload(#[from] ReloadError),
+    /// Replay stays paused.
+    #[error("cannot let replay go on")]
+    Resume(#[from] SqlError),
 }
 
 /// Makes the next start one as a standby, durably. Before every start, unless a fresh authority is held.
@@ -48,7 +52,15 @@ pub async fn make_primary(layout: &Layout) -> Result<(), DurableError> {
     .await
 }
 
+const RESUME: &str = "\
+SELECT pg_wal_replay_resume()
+ WHERE pg_is_in_recovery() AND pg_get_wal_replay_pause_state() <> 'not paused'";
+
 /// Makes a running standby stream from `settings.protocol.upstream`.
+///
+/// A paused replay goes on: a seal that died half-way may have left it paused (it pauses to prove that the stream is
+/// stopped), and then nothing would ever be streamed again. One that PostgreSQL paused for want of higher values (P19)
+/// ends the server instead, and its next start has them.
 pub async fn follow(
     layout: &Layout,
     session: &Session,
@@ -60,5 +72,6 @@ pub async fn follow(
     }
     settings.write_protocol(layout).await?;
     reload(layout, session, bound).await?;
+    session.rows("let replay go on", RESUME, &[]).await?;
     Ok(())
 }

@@ -16,6 +16,7 @@ pub mod command;
 pub mod conninfo;
 pub mod diverged;
 pub mod durable;
+pub mod facts;
 pub mod follow;
 pub mod gate;
 pub mod history;

@@ -75,10 +75,15 @@ impl WalReader {
         bound: Duration,
     ) -> Result<Option<Record>, WalReadError> {
         let from = Lsn(position.lsn.0.saturating_sub(RUN_UP).max(self.segment.start(position.lsn).0));
+        let Some(to) = self.end_of_files(position.timeline, from).map_err(|source| self.failed(source))?
+        else {
+            return Ok(None);
+        };
         let program = Program::new(&self.program)
             .option("--path", &self.wal)
             .option("--timeline", position.timeline.to_string())
-            .option("--start", from.to_string());
+            .option("--start", from.to_string())
+            .option("--end", to.to_string());
         let failed = |source| ProgramError::Run { program: program.name(), source };
         let work = async {
             let mut child =
@@ -99,7 +104,7 @@ impl WalReader {
             let mut said = String::new();
             err.read_to_string(&mut said).await.map_err(failed)?;
             let status = child.wait().await.map_err(failed)?;
-            // It always ends with an error, since it is never told where to stop.
+            // It ends with an error wherever the log ends before its files do.
             if !status.success() && !is_end_of_log(&said) {
                 let said = said.trim().to_owned();
                 return Err(ProgramError::Failed { program: program.name(), status, said }.into());
@@ -112,6 +117,24 @@ impl WalReader {
                 Err(ProgramError::Timeout { program: program.name(), bound, said: String::new() }.into())
             }
         }
+    }
+
+    fn failed(&self, source: std::io::Error) -> ProgramError {
+        ProgramError::Run { program: self.program.display().to_string(), source }
+    }
+
+    /// The first position behind the unbroken row of files that begins with `from`'s; none when there is no such file.
+    ///
+    /// The program waits five seconds for a file that is not there, which a log that ends with its segment would make
+    /// every seal wait.
+    fn end_of_files(&self, timeline: Timeline, from: Lsn) -> std::io::Result<Option<Lsn>> {
+        let mut end = None;
+        let mut start = self.segment.start(from);
+        while self.wal.join(self.segment.file_name(timeline, start)).try_exists()? {
+            start = Lsn(start.0.saturating_add(self.segment.bytes()));
+            end = Some(start);
+        }
+        Ok(end)
     }
 
     /// P23: how far a cleanly stopped master reaches: the *end* of its shutdown checkpoint record, of which the

@@ -171,7 +171,7 @@ impl Protocol {
             }
             None => lines.push(("ssl", fixed("off"))),
         }
-        if self.major >= Major(17) {
+        if crate::facts::alter_system_can_be_refused(self.major) {
             lines.push(("allow_alter_system", fixed("off")));
         }
         let stream = |u: &Upstream| u.conninfo(self.incarnation, Purpose::Stream, None);

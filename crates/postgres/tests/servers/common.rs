@@ -1,10 +1,8 @@
 //! Real servers in temporary directories, one per member, over loopback with TLS.
 
 use std::collections::BTreeSet;
-use std::future::Future;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,11 +21,14 @@ pub(crate) const BOUND: Duration = Duration::from_secs(20);
 /// tests inside a root file system, whose `/tmp` is its own.
 const VARIABLE: &str = "MATRIARCH_POSTGRES";
 
+/// One row, by whoever.
+pub(crate) const INSERT: &str = "INSERT INTO public.t VALUES (1)";
+
 /// Runs the test once per major: those that [`VARIABLE`] names, else those that are installed. PostgreSQL refuses to run
 /// as root, so root runs this very test again as an unprivileged user.
 pub(crate) fn run<F>(module: &str, name: &str, test: F)
 where
-    F: Fn(Arc<Lab>) -> Pin<Box<dyn Future<Output = ()>>>,
+    F: AsyncFn(Arc<Lab>),
 {
     let name = &format!("{}::{name}", module.split_once("::").map_or(module, |(_, m)| m));
     if rustix::process::getuid().is_root() {
@@ -47,6 +48,17 @@ where
         runtime.block_on(test(lab));
     }
 }
+
+/// A test of this name, once per major.
+macro_rules! each_major {
+    ($name:ident, $test:expr) => {
+        #[test]
+        fn $name() {
+            $crate::common::run(module_path!(), stringify!($name), $test);
+        }
+    };
+}
+pub(crate) use each_major;
 
 fn servers() -> Vec<Binaries> {
     let Some(directories) = std::env::var_os(VARIABLE) else { return Binaries::installed() };
@@ -78,7 +90,7 @@ async fn initdb(binaries: &Binaries, layout: &Layout) {
     layout.prepare().unwrap();
 }
 
-fn copy_below(from: &Path, to: &Path) {
+pub(crate) fn copy_below(from: &Path, to: &Path) {
     std::fs::create_dir(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
         let target = to.join(entry.file_name());
@@ -212,11 +224,15 @@ impl Member {
     /// A new cluster, started as a master that waits for nobody real.
     pub(crate) async fn primary(lab: &Arc<Lab>, number: u64) -> Self {
         let mut member = Self::new(lab, number);
-        initdb(&lab.binaries, &member.layout).await;
-        member.start_primary().await;
-        let session = member.session().await;
-        roles::ensure_member_group(&session).await.unwrap();
+        member.initialise().await;
         member
+    }
+
+    /// Makes the cluster on the empty volume and starts it as a master.
+    pub(crate) async fn initialise(&mut self) {
+        initdb(&self.lab.binaries, &self.layout).await;
+        self.start_primary().await;
+        roles::ensure_member_group(&self.session().await).await.unwrap();
     }
 
     /// A clone of `leader` that streams from it.
@@ -271,7 +287,25 @@ impl Member {
         self.start().await;
     }
 
+    /// The same for a server that need not come up.
+    pub(crate) async fn try_start_standby(&mut self) {
+        follow::make_standby(&self.layout).await.unwrap();
+        self.spawn().await;
+    }
+
+    /// The same, to stream from `leader`.
+    pub(crate) async fn try_start_standby_of(&mut self, leader: &Self) {
+        self.settings.protocol.upstream = Some(leader.upstream());
+        self.try_start_standby().await;
+    }
+
     async fn start(&mut self) {
+        self.spawn().await;
+        let answers = |o: &Observation| matches!(o, Observation::Primary(_) | Observation::Standby(_));
+        self.wait_for("an answer", answers).await;
+    }
+
+    async fn spawn(&mut self) {
         clear_remains(&self.layout).unwrap();
         self.settings.write(&self.layout).await.unwrap();
         let command = StartCommand::new(&self.lab.binaries, &self.layout).unwrap();
@@ -285,8 +319,6 @@ impl Member {
             .spawn()
             .unwrap();
         self.server = Some(child);
-        let answers = |o: &Observation| matches!(o, Observation::Primary(_) | Observation::Standby(_));
-        self.wait_for("an answer", answers).await;
     }
 
     pub(crate) async fn session(&self) -> Session {
@@ -401,6 +433,30 @@ impl Member {
             let _ = connection.await;
         });
         client
+    }
+
+    /// Waits until a client's commit waits for synchronous standbys.
+    pub(crate) async fn wait_for_waiting_commit(&self) {
+        let session = self.session().await;
+        let seen = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+        let start = Instant::now();
+        while session.value::<i64>("look", seen, &[]).await.unwrap() == 0 {
+            assert!(start.elapsed() < BOUND, "no commit waits");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// A client's commit of one row that nobody acknowledges, left waiting.
+    pub(crate) async fn waiting_commit(&self) -> tokio::task::JoinHandle<Result<u64, tokio_postgres::Error>> {
+        let client = self.client().await;
+        let waiting = tokio::spawn(async move { client.execute(INSERT, &[]).await });
+        self.wait_for_waiting_commit().await;
+        waiting
+    }
+
+    /// The table that [`INSERT`] writes to.
+    pub(crate) async fn make_table(&self) {
+        self.session().await.batch("table", "CREATE TABLE public.t (x int)").await.unwrap();
     }
 
     pub(crate) async fn count(&self, table: &str) -> i64 {

@@ -51,8 +51,8 @@ fn a_clone_streams_and_acknowledges_under_its_own_name() {
 }
 
 #[test]
-fn p11_p12_p22_a_chosen_timeline_is_reached_and_the_old_master_rewinds_to_it() {
-    run(module_path!(), "p11_p12_p22_a_chosen_timeline_is_reached_and_the_old_master_rewinds_to_it", |lab| {
+fn p11_p22_a_chosen_timeline_is_reached_and_the_old_master_rewinds_to_it() {
+    run(module_path!(), "p11_p22_a_chosen_timeline_is_reached_and_the_old_master_rewinds_to_it", |lab| {
         Box::pin(async move {
             let mut one = Member::primary(&lab, 1).await;
             let mut two = Member::standby_of(&mut one, 2).await;

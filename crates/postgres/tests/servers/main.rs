@@ -8,6 +8,7 @@
 
 mod common;
 
+mod crash;
 mod diverged;
 mod facts;
 mod gate;

@@ -11,10 +11,10 @@ use rustix::process::Signal;
 const INSERT: &str = "INSERT INTO public.t VALUES (1)";
 
 #[test]
-fn p5_a_value_that_show_displays_is_not_in_force_while_the_checkpointer_stalls() {
+fn p05_a_value_that_show_displays_is_not_in_force_while_the_checkpointer_stalls() {
     run(
         module_path!(),
-        "p5_a_value_that_show_displays_is_not_in_force_while_the_checkpointer_stalls",
+        "p05_a_value_that_show_displays_is_not_in_force_while_the_checkpointer_stalls",
         |lab| {
             Box::pin(async move {
                 let mut one = Member::primary(&lab, 1).await;
@@ -67,8 +67,8 @@ fn i7_real_names_follow_the_proof_and_release_the_right_commits() {
 }
 
 #[test]
-fn p4_a_terminated_wait_is_no_success() {
-    run(module_path!(), "p4_a_terminated_wait_is_no_success", |lab| {
+fn p04_a_terminated_wait_is_no_success() {
+    run(module_path!(), "p04_a_terminated_wait_is_no_success", |lab| {
         Box::pin(async move {
             let one = Member::primary(&lab, 1).await;
             one.session().await.batch("table", "CREATE TABLE public.t (x int)").await.unwrap();
