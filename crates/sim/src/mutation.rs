@@ -216,10 +216,11 @@ impl Mutation {
         .serving(Serves::Redundancy),
         safety(
             "names-of-kept-record",
-            "a leader that has not read the record sets the names of one kept from earlier (I9)",
+            "a leader that has not read the record sets the names of one kept from earlier (I9): each member keeps the newest",
             |r, _| r.names_of_read_record = false,
         )
-        .focused(&["agent", "api-link"]),
+        .focused(&["agent", "api-link"])
+        .serving(Serves::Redundancy),
         safety("drop-electorates", "a winner forgets the older electorates at once (I8)", |r, _| {
             r.keep_electorates = false
         }),
@@ -249,7 +250,8 @@ impl Mutation {
             "planted-files-left",
             "files of a promotion that came to nothing stay (P11): the member cannot stream",
             |_, w| w.remove_planted = false,
-        ),
+        )
+        .focused(&["agent", "pod", "postgres"]),
         safety(
             "restore-command-kept",
             "`restore_command` is not cleared before a promotion (§4 step 6)",

@@ -259,6 +259,14 @@ impl World {
             primary.senders.remove(&conn.incarnation);
         }
         let mut again = false;
+        // A walreceiver that ends flushes what it has written.
+        if let Some(member) =
+            self.members.get_mut(conn.standby).filter(|member| member.pg_life() == Some(conn.standby_pg))
+            && member.standby().is_some_and(|standby| standby.conn == Some(id))
+            && let Some(data) = &mut member.data
+        {
+            data.wal.flushed = data.wal.end();
+        }
         if let Some(standby) = self.members.get_mut(conn.standby).and_then(|member| member.standby_mut())
             && standby.conn == Some(id)
         {
