@@ -4,13 +4,16 @@
 //! closed, names are in force and PostgreSQL can only choose the recorded timeline (I11). What went half-way is never
 //! repeated under the same record (P24).
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use ha::{FenceToken, Gate, Instant, Names, Timeline};
+use ha::{FenceToken, Gate, Incarnation, Instant, Names, Timeline};
 use postgres::Session;
 use postgres::history::plant;
 use postgres::promote::{PromoteError, checkpoint, fence_xid};
+use postgres::replication::slots::slots;
+use postgres::roles::member_roles;
 use postgres::settings::Access;
 
 use super::{keep_won, known_won, still_won};
@@ -68,12 +71,14 @@ pub(super) async fn promote(
     let out_of_recovery = clock::now();
     let fence_xid = fence_xid(&session).await?;
     let provisioned = super::provision::is_provisioned(context, &session).await?;
+    let there = prepared_already(&session, &settings.hba.members).await.unwrap_or_default();
     let names = names.clone();
     context.tracked.set(|facts| {
         facts.first_record = Some(promoted.first_record);
         facts.fence_xid = Some(fence_xid);
         facts.names = names;
         facts.provisioned = provisioned;
+        facts.prepared = there;
         facts.end = None;
     });
     // The others can follow from now on.
@@ -98,4 +103,15 @@ pub(super) async fn promote(
         }
     });
     Ok(())
+}
+
+/// Members that a standby had slots for, whose role came with the log and whom the gate admits: nothing is to be made for
+/// them before clients are served.
+async fn prepared_already(
+    session: &Session,
+    admitted: &BTreeSet<Incarnation>,
+) -> anyhow::Result<BTreeSet<Incarnation>> {
+    let slots: BTreeSet<Incarnation> = slots(session).await?.iter().map(|slot| slot.member).collect();
+    let roles = member_roles(session).await?;
+    Ok(admitted.iter().filter(|member| slots.contains(member) && roles.contains(member)).copied().collect())
 }
