@@ -185,7 +185,9 @@ fn check_owner<K: Object>(
         .owner_references()
         .iter()
         .any(|owner| owner.controller == Some(true) && owner.uid != cluster.uid);
-    let ours = there.labels().get(labels::CLUSTER).is_some_and(|there| *there == cluster.name);
+    // By UID also without the label, which somebody may have taken off.
+    let owned = there.owner_references().iter().any(|owner| owner.uid == cluster.uid);
+    let ours = owned || there.labels().get(labels::CLUSTER).is_some_and(|there| *there == cluster.name);
     match (ours, other, there.meta().deletion_timestamp.is_some()) {
         (true, false, false) => Ok(()),
         (true, true, _) | (true, false, true) => Err(ApplyError::Leaving { kind, name }),

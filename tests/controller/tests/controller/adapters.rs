@@ -89,7 +89,8 @@ async fn a_slice_passes_validation_and_keeps_its_epoch() {
             api_version: "v1".into(),
             kind: "Namespace".into(),
             name: namespace.into(),
-            uid: "00000000-0000-0000-0000-000000000000".into(),
+            // One that exists: the garbage collector deletes what belongs to nobody.
+            uid: world.uid().await,
             ..OwnerReference::default()
         },
         labels: BTreeMap::new(),

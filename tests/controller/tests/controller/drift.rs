@@ -79,7 +79,7 @@ async fn a_deleted_object_comes_back() {
 async fn an_edited_object_is_put_right() {
     let (world, operator, _agents) = formed("edited").await;
     let before = dump(&world).await;
-    let stranger = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "11111111-1111-1111-1111-111111111111"}]);
+    // A selector that somebody adds is not among them: server-side apply leaves a field to whoever added it.
     let edits: Vec<(Kind, String, Value)> = vec![
         (world::SERVICE_ACCOUNT, names::member_role("pg"), json!({"automountServiceAccountToken": true})),
         (world::ROLE, names::member_role("pg"), json!({"rules": []})),
@@ -94,7 +94,6 @@ async fn an_edited_object_is_put_right() {
         (world::SERVICE, names::headless_service("pg"), json!({"spec": {"publishNotReadyAddresses": false}})),
         (world::SERVICE, names::read_service("pg"), json!({"metadata": {"ownerReferences": null}})),
         (world::SERVICE, names::read_service("pg"), json!({"metadata": {"labels": null}})),
-        (world::SERVICE, names::write_service("pg"), json!({"spec": {"selector": {"app": "web"}}})),
         (world::CONFIG_MAP, names::settings("pg"), json!({"data": {names::SETTINGS_KEY: "{}"}})),
         (world::BUDGET, names::disruption_budget("pg"), json!({"spec": {"maxUnavailable": 3}})),
         (
@@ -108,7 +107,7 @@ async fn an_edited_object_is_put_right() {
             names::stateful_set("pg"),
             json!({"spec": {"persistentVolumeClaimRetentionPolicy": {"whenScaled": "Delete"}}}),
         ),
-        (world::STATEFUL_SET, names::stateful_set("pg"), json!({"metadata": {"ownerReferences": stranger}})),
+        (world::STATEFUL_SET, names::stateful_set("pg"), json!({"metadata": {"ownerReferences": null}})),
     ];
     let mut left = Vec::new();
     for (kind, name, edit) in edits {
@@ -129,7 +128,9 @@ async fn an_edited_object_is_put_right() {
             })
             .await;
             let _ = world.dynamic(&world::CLAIM).delete("pgdata-pg-3", &DeleteParams::default()).await;
-            world.merge(&world::CLAIM, "pgdata-pg-3", &json!({"metadata": {"finalizers": null}})).await;
+            if world.get(&world::CLAIM, "pgdata-pg-3").await.is_some() {
+                world.merge(&world::CLAIM, "pgdata-pg-3", &json!({"metadata": {"finalizers": null}})).await;
+            }
             world.healthy("pg").await;
         }
         let put_right = async { as_before(&world, &operator, &before, &what).await };
@@ -213,11 +214,12 @@ async fn a_deleted_stateful_set_comes_back_and_takes_its_pods_again() {
         if other { Ok(()) } else { Err(now) }
     })
     .await;
+    wait::until("another epoch of the record that was", || async {
+        let kubernetes::record::RecordRead::Known(record) = world.record("pg").await else {
+            return Err(None);
+        };
+        if record.record().epoch.0 == 2 { Ok(()) } else { Err(Some(record.record().clone())) }
+    })
+    .await;
     world.healthy("pg").await;
-    let kubernetes::record::RecordRead::Known(record) = world.record("pg").await else { panic!("no record") };
-    assert_eq!(
-        record.record().epoch.0,
-        2,
-        "the record is the one that was: another pod leads in another epoch"
-    );
 }

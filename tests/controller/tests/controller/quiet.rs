@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::agents::Agents;
 use crate::operator_process::Operator;
+use crate::wait;
 use crate::world::{KINDS, World};
 
 const REST: Duration = Duration::from_secs(11);
@@ -55,6 +56,12 @@ async fn l2_a_cluster_at_rest_costs_no_write() {
 
     // Another one knows nothing: it may apply every object once, which changes none.
     let other = Operator::start(&world).await;
+    wait::until("every object looked at once", || async {
+        let told: Vec<String> = other.traffic.writes().iter().map(crate::traffic::Write::told).collect();
+        let all = ["PATCH statefulsets/pg", "PATCH statefulsets/waiting"];
+        if all.iter().all(|wanted| told.iter().any(|write| write == wanted)) { Ok(()) } else { Err(told) }
+    })
+    .await;
     at_rest(&other, "another operator").await;
     let mut told = BTreeMap::<String, usize>::new();
     for write in other.traffic.writes() {

@@ -68,6 +68,12 @@ impl World {
         Self { calls: Calls::new(client, CALL), namespace: made.name_any() }
     }
 
+    /// The namespace's UID.
+    pub(crate) async fn uid(&self) -> String {
+        let all = Api::<Namespace>::all(self.calls.client().clone());
+        all.get(&self.namespace).await.unwrap().uid().unwrap()
+    }
+
     /// Objects of one kind in the namespace.
     pub(crate) fn api<K: Object>(&self) -> Api<K> {
         Api::namespaced(self.calls.client().clone(), &self.namespace)
