@@ -1,4 +1,5 @@
-//! Runs the simulator of the protocol: `cargo xtask sim --seeds 2000`, `--seed N` to see one again.
+//! Runs the simulator of the protocol: `cargo xtask sim --seeds 2000`, `--seed N` to see one again; with
+//! `--exhaustive` the model checker instead, which takes the arguments after it.
 
 use std::process::ExitCode;
 
@@ -6,7 +7,7 @@ use anyhow::Result;
 
 use crate::{command, this};
 
-/// Arguments go to the simulator as they are.
+/// Arguments go to the simulator as they are, or to the model checker after `--exhaustive`.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -15,7 +16,10 @@ pub(crate) struct Arguments {
 
 /// Becomes the simulator, optimised: a seed is thousands of decisions.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let mut sim =
-        this::cargo(["run", "--quiet", "--locked", "--release", "--package", "matriarch-sim", "--"]);
-    command::replace(sim.args(&arguments.arguments))
+    let (first, rest) = match arguments.arguments.split_first() {
+        Some((first, rest)) if first == "--exhaustive" => ("matriarch-model", rest),
+        _ => ("matriarch-sim", arguments.arguments.as_slice()),
+    };
+    let mut check = this::cargo(["run", "--quiet", "--locked", "--release", "--package", first, "--"]);
+    command::replace(check.args(rest))
 }

@@ -48,6 +48,8 @@ pub struct Bound {
     pub writes: u8,
     /// Electorate changes besides those that an election makes.
     pub changes: u8,
+    /// Small enough for every test run.
+    pub affordable: bool,
     /// Rules of `decide`.
     pub rules: Rules,
     /// Rules of the world.
@@ -65,6 +67,7 @@ impl Bound {
             crashes: 1,
             writes: 1,
             changes: 1,
+            affordable: false,
             rules,
             world,
         }
@@ -77,12 +80,14 @@ impl Bound {
         vec![
             Self { crashes: 0, changes: 0, ..new("tiny", 2, 2) },
             new("two", 2, 2),
-            new("two-three", 2, 3),
+            Self { affordable: true, ..new("two-three", 2, 3) },
             Self { crashes: 0, changes: 0, ..new("three", 3, 2) },
-            Self { changes: 0, ..new("three-crash", 3, 2) },
-            Self { crashes: 0, ..new("three-change", 3, 2) },
+            Self { changes: 0, affordable: true, ..new("three-crash", 3, 2) },
+            Self { crashes: 0, affordable: true, ..new("three-change", 3, 2) },
             new("three-both", 3, 2),
             Self { crashes: 0, changes: 0, ..new("three-three", 3, 3) },
+            Self { changes: 0, when_short: WhenShort::Block, ..new("three-block", 3, 2) },
+            Self { changes: 0, acks: 2, ..new("three-two-acks", 3, 2) },
         ]
     }
 

@@ -1,10 +1,12 @@
 //! The search itself: what must hold in every state, and what must be reached so that it means something.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use stateright::{Checker, HasDiscoveries, Model, Property};
 
 use crate::bound::Bound;
+use crate::phase::{Observer, Transitions};
 use crate::state::State;
 use crate::step::{Protocol, Step};
 use crate::truth::Broken;
@@ -21,6 +23,8 @@ pub struct Verdict {
     pub depth: usize,
     /// Different questions put to `decide`.
     pub decisions: usize,
+    /// The search was cut short: nothing is proved.
+    pub cut: bool,
     /// How long it took.
     pub took: Duration,
     /// The first broken invariant, and the steps that led there.
@@ -43,7 +47,7 @@ fn words(rule: Broken) -> &'static str {
 
 /// All properties: invariants, and states that a search without defects reaches.
 pub fn properties() -> Vec<Property<Protocol>> {
-    let mut all = never![I1, I3, I4, I5, I6, I8, I11, S1, S4, S8, Capacity];
+    let mut all = never![I1, I3, I4, I5, I6, I8, I11, S1S8, S4, Capacity];
     all.extend([
         Property::sometimes(
             "another member leads a committed epoch with an open gate",
@@ -75,6 +79,15 @@ fn serves_after_failover(state: &State) -> bool {
     })
 }
 
+/// Every transition between the words for a member that some step within the bound makes.
+pub fn transitions(bound: Bound) -> Transitions {
+    let mut model = Protocol::new(bound);
+    let observer = Arc::new(Observer::default());
+    model.observer = Some(observer.clone());
+    let _ = model.checker().finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
+    observer.seen()
+}
+
 /// Searches everything within the bound, or until an invariant is broken.
 pub fn check(bound: Bound, most: Option<usize>) -> Verdict {
     let began = Instant::now();
@@ -86,10 +99,13 @@ pub fn check(bound: Bound, most: Option<usize>) -> Verdict {
     let checker = builder.spawn_bfs().join();
     let invariants: Vec<&'static str> = Broken::ALL.into_iter().map(|(_, words)| words).collect();
     let discoveries = checker.discoveries();
-    let broken = discoveries.iter().find(|(name, _)| invariants.contains(*name)).map(|(name, path)| {
-        let steps: Vec<Step> = path.clone().into_actions();
-        (*name, steps.iter().map(|step| format!("{step:?}")).collect())
-    });
+    // Several may be found at once; the one with the shortest way to it is told, always the same.
+    let broken = discoveries
+        .iter()
+        .filter(|(name, _)| invariants.contains(*name))
+        .map(|(name, path)| (path.clone().into_actions(), *name))
+        .min_by_key(|(steps, name): &(Vec<Step>, _)| (steps.len(), *name))
+        .map(|(steps, name)| (name, steps.iter().map(|step| format!("{step:?}")).collect()));
     let unreached = properties()
         .into_iter()
         .map(|property| property.name)
@@ -100,6 +116,7 @@ pub fn check(bound: Bound, most: Option<usize>) -> Verdict {
         steps: checker.state_count(),
         depth: checker.max_depth(),
         decisions: checker.model().decider.asked(),
+        cut: most.is_some_and(|most| checker.state_count() >= most),
         took: began.elapsed(),
         broken,
         unreached,

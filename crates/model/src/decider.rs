@@ -2,7 +2,7 @@
 //! only in what the member at hand does not know.
 
 use std::collections::HashMap;
-use std::hash::Hash;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ha::{Rules, Settings};
@@ -12,21 +12,55 @@ use crate::local::{Act, Heard, Local, Own, Said, Seen};
 use crate::state::{Member, Server, State};
 use crate::who::{Each, Who};
 
+/// Quick, and good enough for keys that nobody chooses with ill will.
+#[derive(Debug, Default)]
+struct Quick(u64);
+
+impl Hasher for Quick {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            for (to, from) in word.iter_mut().zip(chunk) {
+                *to = *from;
+            }
+            self.write_u64(u64::from_ne_bytes(word));
+        }
+    }
+
+    fn write_u8(&mut self, byte: u8) {
+        self.write_u64(u64::from(byte));
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95);
+    }
+
+    fn write_usize(&mut self, word: usize) {
+        self.write_u64(word as u64);
+    }
+
+    fn write_isize(&mut self, word: isize) {
+        self.write_u64(word.cast_unsigned() as u64);
+    }
+}
+
+type Known<K, V> = Mutex<HashMap<K, V, BuildHasherDefault<Quick>>>;
+
 /// Memorises `decide`.
 #[derive(Debug)]
 pub struct Decider {
     rules: Rules,
     settings: Settings,
     believes_show: bool,
-    decided: Mutex<HashMap<Local, Arc<[Act]>>>,
-    said: Mutex<HashMap<Own, Said>>,
+    decided: Known<Local, Arc<[Act]>>,
+    said: Known<Own, Said>,
 }
 
-fn remembered<K: Hash + Eq + Clone, V: Clone>(
-    memory: &Mutex<HashMap<K, V>>,
-    key: &K,
-    make: impl FnOnce() -> V,
-) -> V {
+fn remembered<K: Hash + Eq + Clone, V: Clone>(memory: &Known<K, V>, key: &K, make: impl FnOnce() -> V) -> V {
     let mut known = memory.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(value) = known.get(key) {
         return value.clone();

@@ -8,6 +8,8 @@ pub mod check;
 pub mod decider;
 pub mod local;
 pub mod log;
+pub mod mutation;
+pub mod phase;
 pub mod record;
 pub mod state;
 pub mod step;
@@ -15,4 +17,6 @@ pub mod truth;
 pub mod who;
 
 pub use bound::Bound;
-pub use check::{Verdict, check};
+pub use check::{Verdict, check, transitions};
+pub use mutation::Mutation;
+pub use phase::{Phase, Transitions};

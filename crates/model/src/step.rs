@@ -1,11 +1,14 @@
 //! What can happen next, and what comes of it.
 
+use std::sync::Arc;
+
 use stateright::{Model, Property};
 
 use crate::bound::Bound;
 use crate::decider::Decider;
 use crate::local::Act;
 use crate::log::Entry;
+use crate::phase::Observer;
 use crate::state::{Server, State, Stream, Token};
 use crate::truth::Broken;
 use crate::who::Who;
@@ -72,13 +75,15 @@ pub struct Protocol {
     pub bound: Bound,
     /// Its decisions.
     pub decider: Decider,
+    /// Notes what members are and become, when anybody wants to know.
+    pub observer: Option<Arc<Observer>>,
 }
 
 impl Protocol {
     /// Within this bound.
     pub fn new(bound: Bound) -> Self {
         let decider = Decider::new(&bound);
-        Self { bound, decider }
+        Self { bound, decider, observer: None }
     }
 
     fn who(&self) -> impl Iterator<Item = Who> + Clone {
@@ -354,6 +359,7 @@ impl State {
     fn promoted(&mut self, who: Who) {
         let Server::Promoting { timeline, names } = self.members.of(who).server else { return };
         self.timeline_used(timeline);
+        self.hang_up(who);
         self.members.of_mut(who).control = timeline;
         self.write(who, timeline);
         self.lead(who, names);
@@ -475,7 +481,11 @@ impl Model for Protocol {
     }
 
     fn next_state(&self, state: &State, step: Step) -> Option<State> {
-        Some(self.after(state, &step))
+        let next = self.after(state, &step);
+        if let Some(observer) = &self.observer {
+            observer.step(state, &next, self.bound.members);
+        }
+        Some(next)
     }
 
     fn properties(&self) -> Vec<Property<Self>> {

@@ -27,19 +27,17 @@ pub enum Broken {
     I8,
     /// A timeline used twice.
     I11,
-    /// A leader without a commit that was acknowledged.
-    S1,
+    /// A leader without a commit that was acknowledged, or without a row that a client could read.
+    S1S8,
     /// An epoch or a timeline went back.
     S4,
-    /// A leader without a row that a client could read.
-    S8,
     /// The model itself is too small for this world: a defect of the bound.
     Capacity,
 }
 
 impl Broken {
     /// All of them, with the words of the protocol.
-    pub const ALL: [(Self, &'static str); 11] = [
+    pub const ALL: [(Self, &'static str); 10] = [
         (
             Self::I1,
             "I1 a commit is acknowledged only after w members of an electorate in the record flushed it",
@@ -50,9 +48,11 @@ impl Broken {
         (Self::I6, "I6 one leader per epoch; epochs only grow"),
         (Self::I8, "I8 an electorate leaves the record only when those that stay hold everything"),
         (Self::I11, "I11 a timeline is never used by two leaders"),
-        (Self::S1, "S1 every acknowledged commit is in the log of every later leader"),
+        (
+            Self::S1S8,
+            "S1/S8 what was acknowledged, or readable by a client, is in the log of every later leader",
+        ),
         (Self::S4, "S4 epochs and timelines of the record grow"),
-        (Self::S8, "S8 every row that a client could read is in the log of every later leader"),
         (Self::Capacity, "the model has room for every state within the bound"),
     ];
 }
@@ -77,24 +77,24 @@ impl State {
         Who::ALL.into_iter().filter(sealed).collect()
     }
 
-    fn must_hold_all(&mut self, who: Who, rule: Broken) {
+    fn must_hold_all(&mut self, who: Who) {
         if !self.members.of(who).log.holds(&self.relied) {
-            self.broke(rule);
+            self.broke(Broken::S1S8);
         }
     }
 
     /// Everything up to this end of this member's log is relied on from now on.
-    fn rely_on(&mut self, who: Who, end: u8, rule: Broken) {
+    fn rely_on(&mut self, who: Who, end: u8) {
         let prefix = self.members.of(who).log.prefix(end);
         if prefix.common(&self.relied) < prefix.end().min(self.relied.end()) {
-            self.broke(rule);
+            self.broke(Broken::S1S8);
             return;
         }
         if prefix.end() > self.relied.end() {
             self.relied = prefix;
         }
         if let Some(leader) = self.record().map(|record| record.leader).filter(|leader| *leader != who) {
-            self.must_hold_all(leader, rule);
+            self.must_hold_all(leader);
         }
     }
 
@@ -119,7 +119,7 @@ impl State {
             }
         }
         if leads {
-            self.must_hold_all(who, Broken::S1);
+            self.must_hold_all(who);
         }
         let left = old.electorates.iter().any(|one| !new.electorates.contains(one));
         let holders = self.holders(&self.relied);
@@ -144,9 +144,9 @@ impl State {
         let Server::Primary(primary) = self.members.of(who).server else { return };
         let boot = self.members.of(who).boot;
         if self.record().is_some_and(|record| record.names_life(who, boot)) {
-            self.must_hold_all(who, Broken::S1);
+            self.must_hold_all(who);
         }
-        self.rely_on(who, primary.first, Broken::S8);
+        self.rely_on(who, primary.first);
     }
 
     /// Commits whose wait has ended are acknowledged at once: later is no worse, since only a reply ends a wait.
@@ -176,7 +176,7 @@ impl State {
         let prefix = member.log.prefix(end);
         if self.relied.end() < end || prefix.common(&self.relied) < end {
             self.acknowledged_rightly(who, end, names);
-            self.rely_on(who, end, Broken::S1);
+            self.rely_on(who, end);
         }
     }
 
