@@ -69,7 +69,7 @@ pub use storage::Storage;
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("self.durability.mode != 'quorum' || self.instances == 1 || self.durability.acks < self.instances")
-        .message("durability.acks: write instances - 1 or less (such as acks: 2 with instances: 3), since each acknowledgement comes from another follower"),
+        .message("durability.acks: must be smaller than instances, since each acknowledgement comes from another follower; write instances - 1 or less, such as acks: 2 with instances: 3"),
     validation = Rule::new("!has(oldSelf.version) || !has(self.version) || self.version == oldSelf.version")
         .message("version: the major version of an existing cluster cannot be changed; create a new cluster of the other version"),
     validation = Rule::new("has(self.storage.storageClass) == has(oldSelf.storage.storageClass) && (!has(self.storage.storageClass) || self.storage.storageClass == oldSelf.storage.storageClass)")

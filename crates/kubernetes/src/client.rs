@@ -7,8 +7,12 @@
 //! Timeouts are properties of a client: one that is right for a call breaks a watch, therefore two clients.
 
 use kube::{Client, Config};
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use thiserror::Error;
+
+mod observed;
+
+pub use observed::{Asked, Observer};
 
 /// Bound of connecting and of writing a request.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -66,6 +70,15 @@ impl Clients {
         let calls = client(for_calls(base.clone(), read_timeout))?;
         let watches = client(for_watches(base))?;
         Ok(Self { calls, watches, namespace })
+    }
+}
+
+impl Clients {
+    /// The same two clients, each request counted by `observer` and the credentials read anew once after a 401 (K11).
+    #[must_use]
+    pub fn observed(self, origin: Origin, read_timeout: Duration, observer: Arc<dyn Observer>) -> Self {
+        let renew: observed::Renew = Box::new(move || Box::pin(Self::build(origin, read_timeout)));
+        observed::observed(self, renew, observer)
     }
 }
 

@@ -49,10 +49,11 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         concurrency,
     } = args;
     let defaults = Defaults::new(&default_images, default_major, agent_image).context("flags")?;
+    let metrics = Metrics::default();
     let clients = Clients::build(Origin::Infer, CALL).await.context("client for the API server")?;
+    let clients = clients.observed(Origin::Infer, CALL, Arc::new(metrics.clone()));
     let calls = Calls::new(clients.calls.clone(), CALL);
 
-    let metrics = Metrics::default();
     let mut registry = telemetry::metrics::Metrics::new("operator", env!("CARGO_PKG_VERSION"));
     metrics.register(&mut registry);
     let ready = Arc::new(AtomicBool::new(false));
