@@ -59,9 +59,9 @@ async fn labels_and_deletions_are_for_one_pod_only() {
     let pod = calls.apply(FieldManager::OPERATOR, &pod).await.unwrap();
     let uid = pod.metadata.uid.clone().unwrap();
     let other = "11111111-1111-1111-1111-111111111111";
-    let set = set_role(&calls, namespace, &name, other, Some(Role::Master)).await.unwrap();
+    let set = set_role(&calls, namespace, name, other, Some(Role::Master)).await.unwrap();
     assert_eq!(set, Labelled::OtherPod);
-    assert_eq!(set_role(&calls, namespace, &name, &uid, Some(Role::Master)).await.unwrap(), Labelled::Set);
+    assert_eq!(set_role(&calls, namespace, name, &uid, Some(Role::Master)).await.unwrap(), Labelled::Set);
     assert_eq!(set_role(&calls, namespace, "no-such-pod", &uid, None).await.unwrap(), Labelled::OtherPod);
     assert_eq!(
         calls.delete(&pod, Deletion::UNCHANGED).await.unwrap(),
@@ -143,19 +143,19 @@ async fn a_named_watch_tells_changes_and_absence() {
         object(json!({"apiVersion": "v1", "kind": "ConfigMap",
             "metadata": {"name": name, "namespace": namespace}, "data": {"k": value}}))
     };
-    let watch = Watch::<ConfigMap>::named(watches.clone(), namespace, &name);
+    let watch = Watch::<ConfigMap>::named(watches.clone(), namespace, name);
     let first = watch.first(Duration::from_secs(5)).await.unwrap();
-    assert_eq!(first.lookup(&name), Lookup::Missing);
+    assert_eq!(first.lookup(name), Lookup::Missing);
     let mut seen = watch.subscribe();
     let mut last = None;
     for value in ["a", "b"] {
         last = Some(calls.apply(FieldManager::OPERATOR, &map(value)).await.unwrap());
         let told = seen.wait_for(|seen| {
-            matches!(seen.lookup(&name), Lookup::Known(map) if map.data.as_ref().is_some_and(|data| data["k"] == value))
+            matches!(seen.lookup(name), Lookup::Known(map) if map.data.as_ref().is_some_and(|data| data["k"] == value))
         });
         tokio::time::timeout(Duration::from_secs(2), told).await.unwrap().unwrap();
     }
     calls.delete(&last.unwrap(), Deletion::UNCHANGED).await.unwrap();
-    let gone = seen.wait_for(|seen| seen.lookup(&name) == Lookup::Missing);
+    let gone = seen.wait_for(|seen| seen.lookup(name) == Lookup::Missing);
     tokio::time::timeout(Duration::from_secs(2), gone).await.unwrap().unwrap();
 }

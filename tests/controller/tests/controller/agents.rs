@@ -48,7 +48,7 @@ impl Agents {
         Self(tokio::spawn(async move {
             loop {
                 // An object that changed meanwhile is looked at again.
-                let _ = turn(&world, &name).await;
+                let _ = Box::pin(turn(&world, &name)).await;
                 tokio::time::sleep(PACE).await;
             }
         }))

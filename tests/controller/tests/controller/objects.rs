@@ -154,12 +154,12 @@ async fn rights(world: &World, cluster: &PostgresCluster, write: &str, read: &st
     let mut named = BTreeMap::<String, BTreeSet<String>>::new();
     for rule in role.rules.unwrap() {
         let resource = rule.resources.unwrap().remove(0);
-        let names = rule.resource_names.unwrap_or_default();
+        let allowed = rule.resource_names.unwrap_or_default();
         let creates =
             rule.verbs.iter().all(|verb| verb == "create" || (resource == "events" && verb == "patch"));
-        assert!(!names.is_empty() || creates, "{resource} {:?} without names", rule.verbs);
+        assert!(!allowed.is_empty() || creates, "{resource} {:?} without names", rule.verbs);
         assert!(!rule.verbs.iter().any(|verb| verb == "*" || verb == "delete"), "{resource}");
-        named.entry(resource).or_default().extend(names);
+        named.entry(resource).or_default().extend(allowed);
     }
     let set = |names: &[String]| names.iter().cloned().collect::<BTreeSet<_>>();
     let pods: Vec<String> = (0..u32::try_from(cluster.spec.instances).unwrap())

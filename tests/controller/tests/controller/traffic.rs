@@ -32,6 +32,7 @@ impl Write {
     }
 }
 
+type Which = Box<dyn Fn(&Method, &str) -> bool + Send>;
 type Hook = Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send>;
 
 #[derive(Default)]
@@ -39,7 +40,7 @@ struct State {
     writes: Vec<Write>,
     /// How many writes this life still has.
     left: Option<usize>,
-    hook: Option<(Box<dyn Fn(&Method, &str) -> bool + Send>, Hook)>,
+    hook: Option<(Which, Hook)>,
 }
 
 /// The traffic of one operator. Once it crashed, nothing of it reaches the server any more and it hears nothing.

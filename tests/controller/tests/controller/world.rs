@@ -191,6 +191,7 @@ impl World {
 }
 
 /// A kind of object, for untyped access.
+#[expect(clippy::struct_field_names, reason = "Kubernetes' own word")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Kind {
     pub(crate) group: &'static str,
