@@ -2,10 +2,11 @@
 //! killed. Running the same again finishes the job, or the way back undoes it; what was acknowledged is there.
 
 use std::future::{Future, poll_fn};
+use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::common::{BOUND, Lab, Member, any_of, copy_below, each_major};
 use ha::{Lsn, Names, Position, Timeline};
@@ -34,6 +35,32 @@ async fn cut_short<T>(work: impl Future<Output = T>, waits: usize) -> Option<T> 
     .await
 }
 
+/// The same in a runtime of its own, as an agent has one: what it does beside the waiting, such as an fsync that began, is
+/// done when this returns, and does not meet the next attempt.
+fn die_after<T>(work: impl Future<Output = T>, waits: usize) -> Option<T> {
+    tokio::task::block_in_place(|| {
+        let agent = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        agent.block_on(cut_short(work, waits))
+    })
+}
+
+/// Waits until no program works on this directory any more: a killed one may have started another.
+async fn wait_for_nobody(data: &Path) {
+    let data = data.to_str().unwrap().as_bytes();
+    let start = Instant::now();
+    loop {
+        let on_it = |entry: std::fs::DirEntry| {
+            let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            command.windows(data.len()).any(|part| part == data)
+        };
+        if !std::fs::read_dir("/proc").unwrap().flatten().any(on_it) {
+            return;
+        }
+        assert!(start.elapsed() < BOUND, "somebody works on the directory for ever");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 /// Every early step, then ever fewer: later ones repeat the same loop.
 const STEPS: [usize; 12] = [0, 1, 2, 3, 4, 5, 6, 8, 11, 16, 30, 60];
 
@@ -49,7 +76,7 @@ each_major!(a_seal_that_died_after_any_step_is_finished_by_the_next, async |lab|
         let acknowledged = one.flushed().await;
         let session = two.session().await;
         let work = seal::stop_receiving(&two.layout, &session, &two.settings, BOUND);
-        whole += usize::from(cut_short(work, steps).await.is_some());
+        whole += usize::from(die_after(work, steps).is_some());
         drop(session);
         if round % 2 == 0 {
             // The server dies as well; a member that may be sealed starts without an upstream.
@@ -61,7 +88,7 @@ each_major!(a_seal_that_died_after_any_step_is_finished_by_the_next, async |lab|
         two.settings.protocol.upstream = None;
         let reader = two.reader().await;
         let work = seal::end_of_wal(&two.layout, &session, &reader, "pg", BOUND);
-        let cut = cut_short(work, steps).await;
+        let cut = die_after(work, steps);
         let end = two.end_of_wal().await;
         assert!(end.lsn >= acknowledged, "after {steps} steps: {end} < {acknowledged}");
         assert!(cut.is_none_or(|early| early.unwrap() == end));
@@ -81,7 +108,7 @@ each_major!(a_seal_that_died_is_undone_by_following_again, async |lab| {
     one.client().await.batch_execute("CREATE TABLE public.t (x int)").await.unwrap();
     for steps in STEPS {
         let session = two.session().await;
-        cut_short(seal::stop_receiving(&two.layout, &session, &two.settings, BOUND), steps).await;
+        die_after(seal::stop_receiving(&two.layout, &session, &two.settings, BOUND), steps);
         drop(session);
         let session = two.session().await;
         follow::follow(&two.layout, &session, &two.settings, BOUND).await.unwrap();
@@ -144,13 +171,13 @@ each_major!(
         one.kill().await;
         let mut target = Timeline(3);
         let mut completed = 0;
-        for steps in [1, 2, 3, 4, 5, 6, 8, 12, 20] {
+        for steps in [1, 2, 3, 4, 5, 6, 8, 12, 20, usize::MAX] {
             prepare(&two, end, target);
             two.settings.protocol.names = Names::Placeholder;
             two.settings.write_protocol(&two.layout).await.unwrap();
             let session = two.session().await;
             let work = promote::promote(&two.layout, &session, target, BOUND);
-            let whole = cut_short(work, steps).await.is_some();
+            let whole = die_after(work, steps).is_some();
             two.kill().await;
             let again = start_again(&mut two, target).await;
             completed += usize::from(again.timeline == target);
@@ -206,7 +233,7 @@ each_major!(a_rewind_that_died_after_any_step_is_never_started_half_done, async 
         copy_below(&saved, &one.layout.data());
         one.layout.prepare().unwrap();
         let keep = diverged::keep_aside(&one.layout, segment, Some(end), diverged::LIMIT);
-        cut_short(keep, steps.min(1)).await;
+        die_after(keep, steps.min(1));
         let kept = diverged::keep_aside(&one.layout, segment, Some(end), diverged::LIMIT).await.unwrap();
         assert!(kept.is_some());
         assert_eq!(
@@ -217,7 +244,8 @@ each_major!(a_rewind_that_died_after_any_step_is_never_started_half_done, async 
 
         let upstream = two.upstream();
         let work = rewind(&lab.binaries, &one.layout, &upstream, one.incarnation, bound);
-        let whole = cut_short(work, steps).await.is_some();
+        let whole = die_after(work, steps).is_some();
+        wait_for_nobody(&one.layout.data()).await;
         if is_dirty(&one.layout) {
             half += 1;
             assert!(!whole);

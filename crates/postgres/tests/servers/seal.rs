@@ -275,8 +275,8 @@ fn p08_a_log_that_ends_with_its_segment_is_measured_at_once() {
             session.batch("write", "CREATE TABLE public.t AS SELECT 1 AS x").await.unwrap();
             session.rows("switch", "SELECT pg_switch_wal()::text", &[]).await.unwrap();
             let written = one.flushed().await;
-            one.kill().await;
             two.wait_replayed(written).await;
+            one.kill().await;
             let start = Instant::now();
             let end = two.seal().await;
             // The reader would wait five seconds for the file of the next segment.
