@@ -139,7 +139,7 @@ mod tests {
         assert!(facts.out_of_service && facts.zone.as_deref() == Some("a"));
     }
 
-    fn volume(terms: Value) -> PersistentVolume {
+    fn volume(terms: &Value) -> PersistentVolume {
         serde_json::from_value(
             json!({"metadata": {"name": "v"}, "spec": {"nodeAffinity": {"required": {"nodeSelectorTerms": terms}}}}),
         )
@@ -150,10 +150,10 @@ mod tests {
     fn k14_only_a_volume_that_cannot_leave_its_host_is_pinned() {
         let host = |values: Value| json!({"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": values}]});
         let zone = json!({"matchExpressions": [{"key": "topology.kubernetes.io/zone", "operator": "In", "values": ["a"]}]});
-        assert_eq!(pinned_to(&volume(json!([host(json!(["n1"]))]))).as_deref(), Some("n1"));
-        assert_eq!(pinned_to(&volume(json!([host(json!(["n1", "n2"]))]))), None);
-        assert_eq!(pinned_to(&volume(json!([host(json!(["n1"])), zone]))), None);
-        assert_eq!(pinned_to(&volume(json!([zone]))), None);
+        assert_eq!(pinned_to(&volume(&json!([host(json!(["n1"]))]))).as_deref(), Some("n1"));
+        assert_eq!(pinned_to(&volume(&json!([host(json!(["n1", "n2"]))]))), None);
+        assert_eq!(pinned_to(&volume(&json!([host(json!(["n1"])), zone]))), None);
+        assert_eq!(pinned_to(&volume(&json!([zone]))), None);
         assert_eq!(pinned_to(&PersistentVolume::default()), None);
     }
 }

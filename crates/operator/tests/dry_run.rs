@@ -1,5 +1,7 @@
 //! K22: a new pod template is shown to the API server before any pod gets it.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::{

@@ -1,5 +1,7 @@
 //! K10: a rotation of the authority, with an operator that dies after any write and members that learn late.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};

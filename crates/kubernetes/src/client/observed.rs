@@ -76,7 +76,7 @@ impl Identity {
         self.observer.asked(Asked { verb, resource, status });
         match status {
             Some(status) if status == StatusCode::UNAUTHORIZED.as_u16() => {
-                self.unauthorized(generation).await
+                self.unauthorized(generation).await;
             }
             Some(_) => {
                 let mut state = self.lock();
@@ -112,7 +112,7 @@ impl Identity {
                 state.generation += 1;
             }
             Err(error) => {
-                tracing::warn!(%error, "the API server refused this identity, and it cannot be read anew")
+                tracing::warn!(%error, "the API server refused this identity, and it cannot be read anew");
             }
         }
     }
