@@ -64,6 +64,11 @@ pub struct FenceToken {
 }
 
 impl FenceToken {
+    /// A token of a log that is replayed: for [`crate::log::Replay`] alone, whose decisions nobody carries out.
+    pub(crate) fn read(epoch: Epoch, timeline: Timeline, version: Version) -> Self {
+        Self { epoch, timeline, version }
+    }
+
     /// The epoch that was won.
     pub fn epoch(&self) -> Epoch {
         self.epoch

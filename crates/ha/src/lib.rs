@@ -13,6 +13,7 @@ pub mod decide;
 pub mod decision;
 pub mod election;
 pub mod electorate;
+pub mod log;
 pub mod memory;
 pub mod promise;
 pub mod record;

@@ -12,6 +12,7 @@ impl World {
     /// Begins an action, unless it is under way already.
     #[allow(clippy::too_many_lines, reason = "one arm per action")]
     pub(crate) fn order(&mut self, m: usize, life: u64, action: Action) {
+        let marks = self.world_rules.mark_rewinding;
         let (quick, slow) = (self.dice.millis(1, 40), self.dice.millis(300, 2500));
         let Some(member) = self.members.get_mut(m) else { return };
         let record =
@@ -73,7 +74,10 @@ impl World {
             }
             Action::Clone { .. } => self.begin(m, life, "clone", slow, action),
             Action::Rewind { .. } if down => {
-                member.promise.rewinding = true;
+                member.promise.rewinding = marks;
+                if let Some(data) = &mut member.data {
+                    data.torn = true;
+                }
                 self.begin(m, life, "rewind", slow, action);
             }
             Action::Reclone { .. } if down => {

@@ -12,6 +12,7 @@ use crate::api_server::{Hidden, Request, Response};
 use crate::dice::{MS, SECOND};
 use crate::event::Event;
 use crate::member::{Agent, Known, Member, State};
+use crate::replay;
 use crate::world::World;
 
 const HEARTBEAT: u64 = 200 * MS;
@@ -37,6 +38,7 @@ impl World {
             known: None,
             hidden: None,
             nudged: 0,
+            log: self.logs.then(|| replay::line(&ha::log::Line::Started)),
             peers: BTreeMap::new(),
             route: None,
             pending: None,
@@ -173,6 +175,13 @@ impl World {
         let changed = agent.decision.because != decision.because
             || agent.decision.suspects != decision.suspects
             || agent.decision.released != decision.released;
+        if let Some(log) = &mut agent.log {
+            log.push_str(&replay::line(&ha::log::Line::Decided {
+                now: clock,
+                view: &view,
+                decision: &decision,
+            }));
+        }
         agent.decision = decision.clone();
         if changed && self.trace {
             self.say(|| format!("pg-{m} {:?}", decision.because));
@@ -508,7 +517,11 @@ impl World {
             member.promise.bootstrap = Bootstrap::Member;
         }
         if let Some(agent) = member.agent_mut(life) {
-            agent.memory.won(swap.won(Version(version.to_string())));
+            let fence = swap.won(Version(version.to_string()));
+            if let Some(log) = &mut agent.log {
+                log.push_str(&replay::line(&ha::log::Line::Won { fence: &fence }));
+            }
+            agent.memory.won(fence);
         }
     }
 

@@ -26,6 +26,8 @@ pub struct Data {
     pub consistent_at: usize,
     /// Roles and the first database exist.
     pub provisioned: bool,
+    /// A rewind has begun to change it and did not end: whatever starts from it serves torn pages (P22).
+    pub torn: bool,
     /// `standby.signal` is there.
     pub signal: bool,
     /// The `hba_file` admits clients.
@@ -141,6 +143,8 @@ pub struct Agent {
     pub known: Option<Known>,
     /// Why it cannot be read.
     pub hidden: Option<Hidden>,
+    /// Its decision log, when somebody wants it.
+    pub log: Option<String>,
     /// A look is planned for now.
     pub nudged: u64,
     /// The others.

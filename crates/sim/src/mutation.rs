@@ -128,14 +128,14 @@ impl Mutation {
     /// All of them.
     pub const ALL: &'static [Self] = &[
         safety("newest-electorate-only", "an election satisfies only the newest electorate (I4)", |r, _| {
-            r.all_electorates = false
+            r.all_electorates = false;
         }),
         safety("any-position", "a candidate need not be at the maximum of those it counts (I5)", |r, _| {
-            r.maximum_position = false
+            r.maximum_position = false;
         }),
         safety("stale-seals", "seals of an older epoch count (§4 step 4)", |r, _| r.fresh_seals = false),
         safety("seal-keeps-stream", "a seal is reported while the stream goes on (I2)", |_, w| {
-            w.seal_stops_stream = false
+            w.seal_stops_stream = false;
         }),
         safety("seal-in-memory", "a seal does not survive a restart (I3)", |_, w| w.seal_durable = false),
         safety(
@@ -144,7 +144,7 @@ impl Mutation {
             |_, w| w.measure_end = false,
         ),
         safety("reply-before-flush", "a standby acknowledges what it has only received (I1)", |_, w| {
-            w.flush_before_reply = false
+            w.flush_before_reply = false;
         }),
         safety(
             "same-incarnation",
@@ -153,7 +153,7 @@ impl Mutation {
         )
         .focused(&["volume"]),
         safety("blind-put", "the record is written without comparing versions (§2)", |_, w| {
-            w.compare_and_swap = false
+            w.compare_and_swap = false;
         }),
         safety(
             "refreshed-version",
@@ -161,7 +161,7 @@ impl Mutation {
             |_, w| w.snapshot_version = false,
         ),
         safety("older-record", "a record older than one seen before is believed (§2)", |r, _| {
-            r.newest_record = false
+            r.newest_record = false;
         })
         .focused(&["record"]),
         safety(
@@ -198,7 +198,7 @@ impl Mutation {
         )
         .focused(&["postmaster"]),
         safety("gate-left-open", "the gate is not closed before a start or a promotion (P6, P21)", |_, w| {
-            w.close_gate = false
+            w.close_gate = false;
         }),
         safety(
             "gate-before-quorum",
@@ -206,7 +206,7 @@ impl Mutation {
             |r, _| r.gate_after_quorum = false,
         ),
         safety("names-from-show", "names are believed before every process uses them (7a)", |_, w| {
-            w.names_surely_in_force = false
+            w.names_surely_in_force = false;
         }),
         safety(
             "promote-without-names",
@@ -222,7 +222,7 @@ impl Mutation {
         .focused(&["agent", "api-link"])
         .serving(Serves::Redundancy),
         safety("drop-electorates", "a winner forgets the older electorates at once (I8)", |r, _| {
-            r.keep_electorates = false
+            r.keep_electorates = false;
         }),
         safety(
             "commit-old-epoch",
@@ -230,16 +230,17 @@ impl Mutation {
             |r, _| r.commit_own_epoch = false,
         ),
         safety("single-change", "an electorate is replaced, not widened and narrowed (I9)", |r, _| {
-            r.joint_change = false
+            r.joint_change = false;
         }),
         safety(
             "two-changes-at-once",
             "a second change begins before the names of the first are in force (I9)",
             |r, _| r.one_change_at_a_time = false,
         )
-        .focused(&["leave", "terminate"]),
+        .focused(&["leave", "terminate"])
+        .serving(Serves::Redundancy),
         safety("reused-timelines", "a new timeline is only above the winner's own (I11)", |r, _| {
-            r.unique_timelines = false
+            r.unique_timelines = false;
         }),
         safety(
             "no-planted-files",
@@ -258,14 +259,14 @@ impl Mutation {
             |_, w| w.strip_restore = false,
         ),
         safety("unguarded-route", "the write route is moved without comparing epochs (S5)", |_, w| {
-            w.route_guard = false
+            w.route_guard = false;
         }),
         safety("unmarked-rewind", "a rewind that died half-way leaves no mark (§4 step 10)", |_, w| {
-            w.mark_rewinding = false
+            w.mark_rewinding = false;
         })
         .focused(&["partition", "power"]),
         safety("rewind-early", "a rewind before the epoch is committed (I12)", |r, _| {
-            r.rewind_after_commit = false
+            r.rewind_after_commit = false;
         })
         .serving(Serves::Redundancy),
         safety("no-fencing", "a leader that is cut off does not stop (§5, I15)", |r, _| r.fencing = false),
@@ -279,7 +280,7 @@ impl Mutation {
         safety("no-pre-vote", "a lonely suspicion seals (§4 step 2)", |r, _| r.pre_vote = false)
             .serving(Serves::Progress),
         safety("add-silent-members", "members that do not stream are added (§6)", |r, _| {
-            r.add_only_streaming = false
+            r.add_only_streaming = false;
         })
         .serving(Serves::Progress),
     ];

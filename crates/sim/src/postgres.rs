@@ -84,6 +84,10 @@ impl World {
             return;
         };
         let (Some(data), Some(pod)) = (&mut member.data, &mut member.pod) else { return };
+        if data.torn {
+            self.violated(format!("S2: pg-{m} starts from a half-rewound directory"));
+            return;
+        }
         // A start syncs the data directory.
         data.wal.flushed = data.wal.end();
         data.clean = false;
@@ -519,20 +523,6 @@ impl World {
         let system = other.promise.system_identifier;
         if fails {
             self.say(|| format!("pg-{m} copy from pg-{p} fails"));
-            let blind = !self.world_rules.mark_rewinding;
-            if let Some(member) = self.members.get_mut(m).filter(|member| blind && member.promise.rewinding) {
-                // Half of the blocks and files are the source's, and nobody knows.
-                member.promise.rewinding = false;
-                if let Some(data) = &mut member.data {
-                    let common = data.wal.common(&source.wal);
-                    let middle = common + (source.wal.flushed.saturating_sub(common)) / 2;
-                    data.wal.records.clear();
-                    data.wal.records.extend(source.wal.records.iter().take(middle));
-                    data.wal.flushed = data.wal.end();
-                    data.control = source.control;
-                    data.consistent_at = 0;
-                }
-            }
             // A rewind that dies half-way costs a copy: only when there are others, else it fails before it touches
             // anything. A cluster that has lost more copies than it may waits for a human.
             let id = self.members.get(m).map(crate::member::Member::id);
@@ -541,6 +531,9 @@ impl World {
             });
             if let Some(member) = self.members.get_mut(m).filter(|_| needed) {
                 member.promise.rewinding = false;
+                if let Some(data) = &mut member.data {
+                    data.torn = false;
+                }
             }
             return;
         }
@@ -565,6 +558,7 @@ impl World {
                 data.consistent_at = source.wal.flushed;
                 data.control = source.control;
             }
+            data.torn = false;
             member.promise.rewinding = false;
         } else {
             let mut data = source;
@@ -573,6 +567,7 @@ impl World {
             data.clean = false;
             data.was_standby = true;
             data.signal = true;
+            data.torn = false;
             data.gate_open = false;
             member.data = Some(data);
             member.promise.system_identifier = system;

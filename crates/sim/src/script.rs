@@ -93,7 +93,11 @@ impl Script {
 /// What was noted since.
 fn said(world: &mut World) -> String {
     let notes = world.notes.replace(RefCell::default()).map(RefCell::into_inner).unwrap_or_default();
-    notes.into_iter().map(|note| format!("{}\n", note.trim_end())).collect()
+    let mut said = String::new();
+    for note in notes {
+        let _ = writeln!(said, "{}", note.trim_end());
+    }
+    said
 }
 
 fn duration(text: &str) -> anyhow::Result<u64> {

@@ -12,8 +12,8 @@ use crate::mutation::{Mutation, Serves, WorldRules};
 use crate::run::{Outcome, run};
 
 /// Where the table stands in a document.
-const BEGIN: &str = "<!-- mutations: written by cargo xtask sim --mutations --write -->";
-const END: &str = "<!-- end of mutations -->";
+const BEGIN: &str = "<!-- mutations:begin -->";
+const END: &str = "<!-- mutations:end -->";
 /// Seeds of a comparison.
 const COMPARED: u64 = 60;
 

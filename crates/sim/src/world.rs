@@ -32,6 +32,7 @@ const TOLD: [&str; 11] = [
 
 /// One simulated cluster.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "switches of the one who watches")]
 pub struct World {
     /// Nanoseconds since the beginning.
     pub now: u64,
@@ -71,6 +72,8 @@ pub struct World {
     pub fault_count: u64,
     /// Faults that are left out, by number.
     pub skip: BTreeSet<u64>,
+    /// Agents keep their decision logs.
+    pub logs: bool,
     /// The notes are a scenario's transcript.
     pub transcript: bool,
     /// What was said of faults, when somebody wants to know.
@@ -166,6 +169,7 @@ impl World {
             skip: BTreeSet::new(),
             notes: None,
             transcript: false,
+            logs: false,
             lost_leader: false,
             weights,
             ids: 0,

@@ -46,3 +46,10 @@ fn a_rule_that_is_switched_off_is_caught() {
         assert!(caught, "{name}");
     }
 }
+
+#[test]
+fn the_published_table_names_every_mutation() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/protocol.md");
+    let document = std::fs::read_to_string(file).expect("docs/protocol.md");
+    sim::table::check(&document).expect("cargo xtask sim --mutations --write");
+}

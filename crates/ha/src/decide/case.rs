@@ -160,12 +160,12 @@ impl<'a> Case<'a> {
             let recorded = leader.as_ref() == Some(&electorate.leader);
             // Once the recorded life has won, its log holds what its own older terms had acknowledged.
             let counts = if recorded { leader_counts } else { !doubtful.contains(&electorate.leader) };
-            if !counts {
+            if counts {
+                electorate.satisfied_by(sealed)
+            } else {
                 let mut sealed = sealed.clone();
                 sealed.remove(&electorate.leader);
                 electorate.satisfied_by(&sealed)
-            } else {
-                electorate.satisfied_by(sealed)
             }
         };
         if self.memory.rules.all_electorates {
