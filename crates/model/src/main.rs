@@ -15,7 +15,7 @@ struct Arguments {
     /// Prints the bounds, and what is checked in every state.
     #[arg(long)]
     list: bool,
-    /// Switches off one rule after the other; each must be found, but for those that serve redundancy or progress.
+    /// Switches off one rule after the other; each that is stated to be found must be.
     #[arg(long)]
     mutations: bool,
     /// Switches this rule off.

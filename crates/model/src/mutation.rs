@@ -83,7 +83,7 @@ impl Mutation {
         Self {
             name: "seal-keeps-stream",
             what: "a seal is reported while the stream goes on (I2)",
-            bound: Some("two"),
+            bound: Some("three"),
             switch: |_, w| w.seal_stops_stream = false,
         },
         Self {
