@@ -25,7 +25,7 @@ fn at_creation() -> Vec<Case> {
         (spec(json!({"instances": 0})), &["spec.instances", "1"]),
         (spec(json!({"instances": 17})), &["spec.instances", "16"]),
         (spec(json!({"durability": {"mode": "sync"}})), &["spec.durability.mode", "quorum", "async"]),
-        (spec(json!({"durability": {"acks": 3}})), &["durability.acks", "smaller than instances"]),
+        (spec(json!({"durability": {"acks": 3}})), &["durability.acks", "write instances - 1 or less"]),
         (spec(json!({"durability": {"acks": 0}})), &["spec.durability.acks", "1"]),
         (spec(json!({"durability": {"whenShort": "panic"}})), &["whenShort", "continue", "block"]),
         (spec(json!({"failover": {"detection": "100ms"}})), &["failover.detection", "500ms to 60s"]),
