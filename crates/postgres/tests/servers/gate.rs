@@ -43,6 +43,9 @@ fn p21_sessions_of_a_standby_end_before_it_could_let_them_write() {
             let mut first = [0; 1];
             half.read_exact(&mut first).await.unwrap();
             assert_eq!(&first, b"R", "asked for a password");
+            let starting = "SELECT count(*) FROM pg_stat_activity WHERE state = 'starting'";
+            let listed = two.session().await.value::<i64>("look", starting, &[]).await.unwrap() > 0;
+            assert_eq!(listed, postgres::facts::lists_authenticating_clients(lab.binaries.major()));
 
             two.settings.hba = two.settings.hba.with_access(Access::Closed);
             let session = two.session().await;
