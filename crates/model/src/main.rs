@@ -157,7 +157,7 @@ fn mutations() -> Result<ExitCode> {
     println!();
     if wrong.is_empty() {
         println!(
-            "{caught} rules were missed as soon as they were off; the others serve redundancy or progress"
+            "{caught} rules are missed when they are off; the others serve progress or redundancy, or another rule stands behind them"
         );
         Ok(ExitCode::SUCCESS)
     } else {
