@@ -15,8 +15,6 @@ use crate::who::{Set, Who};
 pub enum Broken {
     /// Acknowledged without w flushers of an electorate of the record.
     I1,
-    /// A seal was taken back.
-    I3,
     /// Won without satisfying every electorate of the record that was replaced.
     I4,
     /// Won below the position of those that were needed.
@@ -37,12 +35,11 @@ pub enum Broken {
 
 impl Broken {
     /// All of them, with the words of the protocol.
-    pub const ALL: [(Self, &'static str); 10] = [
+    pub const ALL: [(Self, &'static str); 9] = [
         (
             Self::I1,
             "I1 a commit is acknowledged only after w members of an electorate in the record flushed it",
         ),
-        (Self::I3, "I3 seals are durable and monotonic"),
         (Self::I4, "I4 a promotion was satisfied in every electorate of the record it replaced"),
         (Self::I5, "I5 the promoted member's position is the maximum of those that satisfied it"),
         (Self::I6, "I6 one leader per epoch; epochs only grow"),
