@@ -136,7 +136,7 @@ async fn still_leads(context: &Context, leader: &MemberId, epoch: ha::Epoch) -> 
     Ok(record)
 }
 
-/// The record that was won, durable before anything rests on it (§4 step 5).
+/// The record that was won, and that this life leads, durable before anything rests on it (§4 step 5, §2).
 async fn keep_won(context: &Context, record: &Record) -> anyhow::Result<()> {
     let record = record.clone();
     context
@@ -145,6 +145,7 @@ async fn keep_won(context: &Context, record: &Record) -> anyhow::Result<()> {
             promise.bootstrap = ha::Bootstrap::Member;
             promise.last_epoch = promise.last_epoch.max(record.epoch);
             promise.last_timeline = record.timeline;
+            promise.led.clone_from(&record.leader);
             promise.last_record = Some(record);
         })
         .await?;

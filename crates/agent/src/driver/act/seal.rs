@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use ha::{Epoch, Position};
 use postgres::Session;
-use postgres::command::controldata;
+use postgres::command::controldata::{self, ClusterState};
 use postgres::command::waldump::WalReader;
 use postgres::seal::{SealError, end_of_wal, stop_receiving};
 use postgres::settings::Access;
@@ -26,7 +26,7 @@ const END: Duration = Duration::from_secs(30);
 pub(super) async fn seal(context: &Context, below: Epoch) -> anyhow::Result<()> {
     if context.postmaster.now().is_gone() {
         // Nothing streams, and every start is one without an upstream.
-        promise(context, below).await?;
+        promise(context, below, ended_its_lead(context).await).await?;
         return Ok(());
     }
     match stop(context).await {
@@ -37,12 +37,12 @@ pub(super) async fn seal(context: &Context, below: Epoch) -> anyhow::Result<()> 
                 "the stream does not stop: PostgreSQL is stopped instead"
             );
             context.postmaster.kill_all().await?;
-            promise(context, below).await?;
+            promise(context, below, false).await?;
             super::start::standby(context).await?;
         }
     }
     context.tracked.set(|facts| facts.upstream = None);
-    promise(context, below).await?;
+    promise(context, below, false).await?;
     let end = find_end(context).await?;
     tracing::info!(%below, %end, "sealed");
     Ok(())
@@ -77,9 +77,28 @@ async fn stop(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn promise(context: &Context, below: Epoch) -> anyhow::Result<()> {
-    let promise =
-        context.promise.update(move |promise| promise.sealed_below = promise.sealed_below.max(below)).await?;
+/// Whether this life led and has stopped its Postgres cleanly, so that with the seal it leads no more (§2). Unknown counts
+/// as no: a later life then waits for others, and nothing is lost.
+async fn ended_its_lead(context: &Context) -> bool {
+    let led_by_this_life =
+        context.promise.get().led.is_some_and(|led| led.boot == context.postmaster.boot() && !led.stopped);
+    if !led_by_this_life {
+        return false;
+    }
+    let Ok(binaries) = context.binaries() else { return false };
+    let control = controldata::read(&binaries, &context.layout.data(), CONTROL).await;
+    control.is_ok_and(|control| control.state == ClusterState::ShutDown) && context.postmaster.now().is_gone()
+}
+
+async fn promise(context: &Context, below: Epoch, ended_its_lead: bool) -> anyhow::Result<()> {
+    let boot = context.postmaster.boot();
+    let change = move |promise: &mut ha::Promise| {
+        promise.sealed_below = promise.sealed_below.max(below);
+        if let Some(led) = promise.led.as_mut().filter(|led| ended_its_lead && led.boot == boot) {
+            led.stopped = true;
+        }
+    };
+    let promise = context.promise.update(change).await?;
     ensure!(promise.sealed_below >= below, "the seal is not durable");
     Ok(())
 }
