@@ -46,6 +46,10 @@ pub struct Config {
     /// Where the `postgres` binary and its tools are; found on PATH and in the usual places when not given.
     #[arg(long, env = "MATRIARCH_PG_BIN")]
     pub pg_bin: Option<PathBuf>,
+    /// Writes every decision with what it was made on to this file, from the agent's start on, until it has grown to
+    /// 256 MiB: for `cargo xtask sim --replay`.
+    #[arg(long, env = "MATRIARCH_DECISION_LOG")]
+    pub decision_log: Option<PathBuf>,
 }
 
 /// Directories that both the supervisor and the agent need.

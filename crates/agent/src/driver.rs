@@ -8,6 +8,7 @@
 
 mod act;
 mod context;
+mod decision_log;
 mod failover;
 mod files;
 #[cfg(test)]
@@ -54,6 +55,7 @@ use crate::http::{Findings, StatusHandle};
 use crate::peers::Channel;
 use crate::supervised::{Postmaster, PostmasterState};
 use context::Context;
+use decision_log::DecisionLog;
 use lane::{Ended, Lane};
 use members::Members;
 use parameters::Parameters;
@@ -93,6 +95,7 @@ struct Driver {
     context: Arc<Context>,
     status: StatusHandle,
     memory: Memory,
+    log: DecisionLog,
     lane: Lane,
     members: Members,
     routes: Routes,
@@ -135,6 +138,7 @@ impl Driver {
         let members = Members::new(clients.watches.clone(), &config.namespace, channel.clone());
         let tell = Tell::new(&config, calls.clone());
         let routes = Routes::new(&config, postmaster.boot(), calls, clients.watches);
+        let log = DecisionLog::begin(config.decision_log.as_deref());
         let parameters = Parameters::load(config.places.state().join("kept").join("parameters.json"));
         let context = Arc::new(Context {
             config,
@@ -176,6 +180,7 @@ impl Driver {
             context,
             status,
             memory: Memory::default(),
+            log,
             lane: Lane::default(),
             members,
             routes,
@@ -243,6 +248,7 @@ impl Driver {
         }
         self.context.led_to.observe(self.routes.points_here(), leads(&view), now);
         let decision = ha::decide(&mut self.memory, &view, now);
+        self.log.decided(now, &view, &decision);
         self.status.publish(&view, &decision);
         let address = self.context.config.pod_ip.to_string();
         let mut said = Announcement::compose(&view, &decision, &address, now);
@@ -315,7 +321,7 @@ impl Driver {
         if !on_postgres.is_empty() && !self.lane.offer(on_postgres, now, run) {
             // What was not even begun has not used up its proof.
             for fence in proofs {
-                self.memory.won(fence);
+                self.won(fence);
             }
         }
     }
@@ -476,11 +482,16 @@ impl Driver {
             Ok(Outcome::Won { token, read, asked_at }) => {
                 self.context.record.adopt(*read, asked_at);
                 tracing::info!(epoch = %token.epoch(), timeline = %token.timeline(), "won the record");
-                self.memory.won(token);
+                self.won(token);
             }
             Ok(Outcome::NotWon { why }) => tracing::info!(why, "did not win the record"),
             Err(error) => tracing::error!(%error, "a swap did not end"),
         }
+    }
+
+    fn won(&mut self, fence: FenceToken) {
+        self.log.won(&fence);
+        self.memory.won(fence);
     }
 }
 

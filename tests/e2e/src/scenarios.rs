@@ -12,6 +12,7 @@ mod objects;
 mod parameters;
 mod quiet;
 mod replaced;
+mod replay;
 mod retain;
 mod rights;
 mod rollout;
@@ -91,6 +92,8 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         |world| chart::comes_and_goes(world)),
     scenario!(long "node-gone", "a follower whose node is gone for good is cloned anew on another", rig: true,
         |world| replaced::node_gone(world)),
+    scenario!(long "replay", "the agents' decision logs give the same decisions again", rig: true,
+        |world| replay::decisions(world)),
     scenario!("single", "one instance restarted: never a stale address in pgwrite", rig: false,
         |world| lifecycle::single(world)),
     scenario!("retain", "deleted and made again with Retain while the third member leads", rig: false,

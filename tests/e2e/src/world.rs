@@ -119,16 +119,25 @@ impl World {
 
     /// Runs a command of the rig, such as `["node", "cut", "node1"]`.
     pub(crate) async fn rig(&self, arguments: &[&str]) -> Result<String> {
+        self.xtask("rig", arguments).await
+    }
+
+    /// Runs the simulator, such as `["--replay", "log.jsonl"]`.
+    pub(crate) async fn sim(&self, arguments: &[&str]) -> Result<String> {
+        self.xtask("sim", arguments).await
+    }
+
+    async fn xtask(&self, task: &str, arguments: &[&str]) -> Result<String> {
         let xtask = self.xtask.as_ref().context("MATRIARCH_XTASK is not set; this scenario needs the rig")?;
         let mut command = tokio::process::Command::new(xtask);
-        command.arg("rig").args(arguments).kill_on_drop(true);
+        command.arg(task).args(arguments).kill_on_drop(true);
         let output = tokio::time::timeout(COMMAND, command.output())
             .await
-            .with_context(|| format!("rig {arguments:?}: longer than {COMMAND:?}"))?
+            .with_context(|| format!("{task} {arguments:?}: longer than {COMMAND:?}"))?
             .with_context(|| format!("start {}", xtask.display()))?;
         ensure!(
             output.status.success(),
-            "rig {arguments:?}: {}: {}",
+            "{task} {arguments:?}: {}: {}",
             output.status,
             String::from_utf8_lossy(&output.stderr).trim()
         );
