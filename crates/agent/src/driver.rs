@@ -333,7 +333,8 @@ impl Driver {
         }
         let Some(due) = upkeep::due(&self.context, view, self.begun, now) else { return };
         let context = Arc::clone(&self.context);
-        let started = self.lane.upkeep(due.name(), now, async move { upkeep::run(&context, due).await });
+        let run = async move { upkeep::run(&context, due).await };
+        let started = self.lane.upkeep(due.name(), due.as_urgent_as(), now, run);
         if started {
             self.begun.note(due, now);
         }

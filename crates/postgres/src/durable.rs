@@ -1,12 +1,16 @@
 //! Files that survive a crash at any instruction.
 //!
 //! Decides the order of write, fsync, rename and fsync of the directory. Must never leave a reader with half a file,
-//! nor return before the new content is durable. Proved by `tests::a_write_replaces_whole_files`.
+//! nor return before the new content is durable. Proved by `tests::a_write_replaces_whole_files` and
+//! `tests::a_write_whose_act_was_dropped_never_lands_after_a_later_one`.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock};
+
+use tokio::sync::Mutex;
 
 /// A file operation that failed, with the step and the path.
 #[derive(Debug, thiserror::Error)]
@@ -99,6 +103,37 @@ pub fn remove_tree(path: &Path) -> Result<bool, DurableError> {
     }
 }
 
+/// One at a time, in the order in which they were asked for.
+static ORDER: LazyLock<Arc<Mutex<()>>> = LazyLock::new(Arc::default);
+
+/// Runs work on the data directory's small files (settings, signals, markers, history) off the async threads, one piece
+/// after the other.
+///
+/// A thread cannot be cancelled: an act that is pushed aside leaves its write running, and what the next act writes, or
+/// finds to be written already, must not be undone by that (I2, I7, I13). So whoever comes later waits until it has ended;
+/// what was still waiting when its act was dropped never begins. Must not be used for work that takes long.
+pub async fn in_order<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> std::io::Result<T> {
+    let turn = Arc::clone(&ORDER).lock_owned().await;
+    tokio::task::spawn_blocking(move || {
+        let done = work();
+        drop(turn);
+        done
+    })
+    .await
+    .map_err(io::Error::other)
+}
+
+/// The same, with one kind of error.
+pub(crate) async fn ordered<T: Send + 'static>(
+    path: &Path,
+    work: impl FnOnce() -> Result<T, DurableError> + Send + 'static,
+) -> Result<T, DurableError> {
+    match in_order(work).await {
+        Ok(result) => result,
+        Err(error) => Err(at("finish the work on", path)(error)),
+    }
+}
+
 /// Runs blocking file work off the async threads: an fsync can take as long as the disk likes.
 pub(crate) async fn off_thread<T: Send + 'static>(
     path: &Path,
@@ -114,6 +149,39 @@ pub(crate) async fn off_thread<T: Send + 'static>(
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
+
+    #[tokio::test]
+    async fn a_write_whose_act_was_dropped_never_lands_after_a_later_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("f");
+        let (begun, begins) = std::sync::mpsc::channel();
+        let (go, going) = std::sync::mpsc::channel::<()>();
+        let slow = path.clone();
+        let first = tokio::spawn(ordered(Path::new("f"), {
+            move || {
+                begun.send(()).unwrap();
+                going.recv().unwrap();
+                write(&slow, b"old", 0o600)
+            }
+        }));
+        tokio::task::spawn_blocking(move || begins.recv().unwrap()).await.unwrap();
+        // It is in the middle of its write; a second one waits and is dropped before its turn.
+        first.abort();
+        let waiting = path.clone();
+        let second =
+            tokio::spawn(
+                async move { ordered(Path::new("f"), move || write(&waiting, b"never", 0o600)).await },
+            );
+        tokio::task::yield_now().await;
+        second.abort();
+        let last = path.clone();
+        let third =
+            tokio::spawn(async move { ordered(Path::new("f"), move || write(&last, b"new", 0o600)).await });
+        tokio::task::yield_now().await;
+        go.send(()).unwrap();
+        third.await.unwrap().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+    }
 
     #[test]
     fn a_write_replaces_whole_files() {

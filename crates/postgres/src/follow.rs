@@ -33,7 +33,7 @@ pub enum FollowError {
 /// Makes the next start one as a standby, durably. Before every start, unless a fresh authority is held.
 pub async fn make_standby(layout: &Layout) -> Result<(), DurableError> {
     let path = layout.standby_signal();
-    durable::off_thread(&path.clone(), move || {
+    durable::ordered(&path.clone(), move || {
         durable::write_if_changed(&path, b"", 0o600)?;
         // A leftover of a restore would end recovery at some target.
         let recovery = path.with_file_name("recovery.signal");
@@ -45,7 +45,7 @@ pub async fn make_standby(layout: &Layout) -> Result<(), DurableError> {
 /// Makes the next start one as a master, durably: no signal file of any kind.
 pub async fn make_primary(layout: &Layout) -> Result<(), DurableError> {
     let path = layout.standby_signal();
-    durable::off_thread(&path.clone(), move || {
+    durable::ordered(&path.clone(), move || {
         durable::remove(&path)?;
         durable::remove(&path.with_file_name("recovery.signal")).map(|_| ())
     })

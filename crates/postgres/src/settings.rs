@@ -108,7 +108,7 @@ impl Settings {
 
 async fn write_files(layout: &Layout, files: Vec<(&'static str, String)>) -> Result<bool, SettingsError> {
     let data = layout.data();
-    let changed = durable::off_thread(&data.clone(), move || {
+    let changed = durable::ordered(&data.clone(), move || {
         let mut changed = false;
         for (name, content) in files {
             changed |= durable::write_if_changed(&data.join(name), content.as_bytes(), 0o600)?;

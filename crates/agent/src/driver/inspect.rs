@@ -39,6 +39,10 @@ pub(crate) async fn inspect(context: &Context) -> anyhow::Result<()> {
         let there = tokio::fs::read_to_string(&path).await.context("reading the protocol's settings")?;
         let changed = foreign(&there, &settings.protocol.render()?);
         if !changed.is_empty() {
+            if !recovers && changed.iter().any(|name| name == "synchronous_standby_names") {
+                // From empty to names is in force only when every process uses them (7a): they are set anew, with proof.
+                context.tracked.set(|facts| facts.names = Names::Unknown);
+            }
             settings.write_protocol(&context.layout).await?;
             reload(&context.layout, &session, BOUND).await?;
             foreign_settings.push(format!("somebody had changed {}: put right", changed.join(", ")));

@@ -67,11 +67,17 @@ impl Lane {
     }
 
     /// Starts an upkeep of our own, when nothing runs; every act of the protocol pushes it aside.
-    pub(crate) fn upkeep<F>(&mut self, name: &'static str, now: Instant, act: F) -> bool
+    pub(crate) fn upkeep<F>(
+        &mut self,
+        name: &'static str,
+        as_urgent_as: Vec<Action>,
+        now: Instant,
+        act: F,
+    ) -> bool
     where
         F: Future<Output = anyhow::Result<()>> + Send + 'static,
     {
-        self.begin(name, Vec::new(), now, act)
+        self.begin(name, as_urgent_as, now, act)
     }
 
     fn begin<F>(&mut self, name: &'static str, actions: Vec<Action>, now: Instant, act: F) -> bool

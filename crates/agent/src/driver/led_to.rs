@@ -15,6 +15,8 @@ use ha::Instant;
 const PROXIES: Duration = Duration::from_secs(1);
 /// How long after the record names another leader the slice may go on pointing here, or be unknown.
 const BOUND: Duration = Duration::from_secs(5);
+/// How long readers are kept away while nobody else leads: this may be the only copy that anybody can read.
+const NOBODY: Duration = Duration::from_secs(30);
 
 /// What is known of the way here.
 #[derive(Debug, Default)]
@@ -30,6 +32,8 @@ struct State {
     led: bool,
     /// Since when the record names another leader.
     other_since: Option<Instant>,
+    /// Since when a standby here was kept from readers while nobody else leads, and when that was last asked.
+    closed: Option<(Instant, Instant)>,
 }
 
 impl LedTo {
@@ -54,9 +58,14 @@ impl LedTo {
 
     /// Whether a standby here keeps its gate closed.
     pub(crate) fn keeps_closed(&self, now: Instant) -> bool {
-        let state = self.lock();
+        let mut state = self.lock();
         let may_be_here = state.here.unwrap_or(state.led);
-        let Some(since) = state.other_since else { return may_be_here };
+        let Some(since) = state.other_since else {
+            let (since, _) =
+                state.closed.filter(|(_, asked)| now.since(*asked) < NOBODY).unwrap_or((now, now));
+            state.closed = Some((since, now));
+            return may_be_here && now.since(since) < NOBODY;
+        };
         if may_be_here {
             return now.since(since) < BOUND;
         }
@@ -80,7 +89,7 @@ mod tests {
     fn k3_a_former_master_is_closed_until_the_route_has_moved_and_proxies_know() {
         let led = LedTo::default();
         led.observe(Some(true), Some(true), at(0));
-        assert!(led.keeps_closed(at(60_000)), "nobody else leads yet");
+        assert!(led.keeps_closed(at(59_000)), "nobody else leads yet");
         led.observe(Some(true), Some(false), at(60_000));
         assert!(led.keeps_closed(at(60_500)), "the slice still points here");
         led.observe(Some(false), Some(false), at(60_600));
@@ -96,6 +105,16 @@ mod tests {
         led.observe(Some(true), Some(false), at(5000));
         assert!(led.keeps_closed(at(5999)));
         assert!(!led.keeps_closed(at(6000)));
+    }
+
+    #[test]
+    fn while_nobody_else_leads_readers_are_kept_away_for_a_bounded_time_only() {
+        let led = LedTo::default();
+        led.observe(Some(true), Some(true), at(0));
+        assert!(led.keeps_closed(at(1000)));
+        assert!(led.keeps_closed(at(16_000)));
+        assert!(led.keeps_closed(at(30_999)));
+        assert!(!led.keeps_closed(at(31_000)));
     }
 
     #[test]

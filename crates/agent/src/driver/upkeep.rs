@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use ha::{Condition, Gate, Incarnation, Instant, MemberName, Names, Postgres, View};
+use ha::{Action, Condition, Gate, Incarnation, Instant, MemberName, Names, Postgres, StopMode, View};
 use postgres::Session;
 use postgres::parameters::pending_restart;
 use postgres::reload::{ReloadError, reload};
@@ -72,6 +72,14 @@ impl Due {
             Self::Slots => "slots",
             Self::Readers => "admit-readers",
             Self::Inspect => "inspect",
+        }
+    }
+
+    /// What nothing less urgent may push aside: a restart that has begun to stop is a stop.
+    pub(crate) fn as_urgent_as(self) -> Vec<Action> {
+        match self {
+            Self::Restart => vec![Action::Stop { mode: StopMode::Fast }],
+            _ => Vec::new(),
         }
     }
 }

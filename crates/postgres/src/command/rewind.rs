@@ -82,9 +82,9 @@ pub async fn rewind(
     let file = marker(layout);
     let path = layout.rewind_marker();
     let stored = file.clone();
-    durable::off_thread(&path, move || Ok(stored.store(&content))).await??;
+    durable::ordered(&path, move || Ok(stored.store(&content))).await??;
     let signal = layout.standby_signal();
-    durable::off_thread(&signal.clone(), move || durable::remove(&signal)).await?;
+    durable::ordered(&signal.clone(), move || durable::remove(&signal)).await?;
 
     let mut found = Rewound::From { diverged: None };
     let mut touched = false;
@@ -101,12 +101,12 @@ pub async fn rewind(
         .await;
     match ran {
         Err(failed @ ProgramError::Failed { .. }) if !touched => {
-            durable::off_thread(&path, move || Ok(file.remove())).await??;
+            durable::ordered(&path, move || Ok(file.remove())).await??;
             Err(RewindError::Untouched(failed))
         }
         Err(failed) => Err(failed.into()),
         Ok(_) => {
-            durable::off_thread(&path, move || Ok(file.remove())).await??;
+            durable::ordered(&path, move || Ok(file.remove())).await??;
             Ok(found)
         }
     }

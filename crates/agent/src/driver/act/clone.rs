@@ -70,7 +70,7 @@ pub(super) async fn reclone(context: &Context, from: &Upstream) -> anyhow::Resul
     ensure!(!record.names(&context.member()), "the record names this member");
     set_aside(&context.layout).await?;
     let layout = context.layout.clone();
-    tokio::task::spawn_blocking(move || postgres::command::rewind::marker(&layout).remove()).await??;
+    postgres::durable::in_order(move || postgres::command::rewind::marker(&layout).remove()).await??;
     context.promise.update(|promise| promise.bootstrap = Bootstrap::Empty).await?;
     clone(context, from).await
 }

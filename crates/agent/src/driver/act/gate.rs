@@ -35,6 +35,9 @@ pub(super) async fn open(context: &Context) -> anyhow::Result<()> {
     let facts = context.tracked.get();
     ensure!(facts.fence_xid.is_some() && facts.first_record.is_some(), "the first transaction is not known");
     let settings = context.configuration(None, &facts.names, Access::Open)?;
+    // What an interrupted seal, or an agent that did not write it, may have left unsaid (§2).
+    let led = leader.clone();
+    context.promise.update(move |promise| promise.led = Some(led)).await?;
     // From here on somebody may connect.
     context.tracked.set(|facts| facts.gate = Gate::Open);
     let opened = admit(context, &settings).await;
@@ -52,12 +55,10 @@ pub(super) async fn open_to_readers(context: &Context) -> anyhow::Result<()> {
     ensure!(session.value::<bool>("ask whether it recovers", recovers, &[]).await?, "it is no standby");
     let facts = context.tracked.get();
     let settings = context.configuration(facts.upstream.as_ref(), &facts.names, Access::Open)?;
+    // Known to be open only when it is: pushed aside before, it is due again. A promotion closes it anyway.
+    postgres::gate::open(&context.layout, &session, &settings, BOUND).await?;
     context.tracked.set(|facts| facts.gate = Gate::Open);
-    let opened = postgres::gate::open(&context.layout, &session, &settings, BOUND).await;
-    if opened.is_err() {
-        context.tracked.set(|facts| facts.gate = Gate::Closed);
-    }
-    Ok(opened?)
+    Ok(())
 }
 
 /// Clients wait: the postmaster is told at once, and that it has read the file is shown afterwards.

@@ -56,7 +56,7 @@ pub(super) async fn promote(
     let planned = plant::plan(&wal, end.timeline, timeline)?;
     let listed = planned.clone();
     context.promise.update(move |promise| promise.planted = listed).await?;
-    tokio::task::spawn_blocking(move || plant::plant(&wal, end, &planned)).await??;
+    postgres::durable::in_order(move || plant::plant(&wal, end, &planned)).await??;
 
     still_won(context, fence).await?;
     ensure!(context.tracked.get().end == Some(end), "the log has moved");

@@ -60,14 +60,20 @@ pub(super) async fn rewind(context: &Context, from: &Upstream) -> anyhow::Result
     Ok(())
 }
 
-/// What the rewind throws away is kept before it begins, and told until the user lets it go (§4 step 10). When it cannot
-/// be kept there is no rewind: in asynchronous mode it may be the only copy of what clients were told.
+/// What the rewind throws away is kept before it begins, and told until the user lets it go (§4 step 10). In asynchronous
+/// mode it may be the only copy of what clients were told: when it cannot be kept there is no rewind. In quorum mode
+/// nothing that was acknowledged is in it, and a member that cannot come back would be worse.
 async fn keep_diverged(context: &Context, binaries: &Binaries, record: &Record) -> anyhow::Result<()> {
     let control = controldata::read(binaries, &context.layout.data(), CONTROL).await?;
     let fork = fork(record, control.timeline);
-    let kept = diverged::keep_aside(&context.layout, control.segment, fork, diverged::LIMIT)
-        .await
-        .context("keeping the diverged log aside")?;
+    let kept = match diverged::keep_aside(&context.layout, control.segment, fork, diverged::LIMIT).await {
+        Ok(kept) => kept,
+        Err(error) if record.lease_millis.is_none() => {
+            tracing::warn!(error = telemetry::report(&error), "the diverged log is not kept");
+            return Ok(());
+        }
+        Err(error) => return Err(error).context("keeping the diverged log aside"),
+    };
     if let Some(kept) = kept {
         tracing::warn!(at = %kept.path.display(), bytes = kept.bytes, "diverged WAL is kept aside");
     }

@@ -107,7 +107,7 @@ pub(super) async fn uproot(context: &Context) -> anyhow::Result<()> {
     let control = controldata::read(&binaries, &context.layout.data(), CONTROL).await?;
     if control.timeline <= *highest {
         let wal = context.layout.wal();
-        tokio::task::spawn_blocking(move || plant::uproot(&wal, &planted)).await??;
+        postgres::durable::in_order(move || plant::uproot(&wal, &planted)).await??;
     }
     context.promise.update(|promise| promise.planted = Vec::new()).await?;
     Ok(())
@@ -135,7 +135,7 @@ async fn configure(
 
 async fn launch(context: &Context, binaries: &Binaries) -> anyhow::Result<()> {
     let layout = context.layout.clone();
-    tokio::task::spawn_blocking(move || postgres::server::clear_remains(&layout)).await??;
+    postgres::durable::in_order(move || postgres::server::clear_remains(&layout)).await??;
     let command = postgres::server::StartCommand::new(binaries, &context.layout)?;
     let text =
         |text: OsString| text.into_string().map_err(|text| anyhow::anyhow!("not text: {}", text.display()));

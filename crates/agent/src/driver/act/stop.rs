@@ -8,6 +8,7 @@
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use api::DurabilityMode;
 use ha::{Gate, Instant, StopMode};
 use postgres::command::controldata::{self, ClusterState};
 use postgres::replication::standbys::walsenders;
@@ -92,8 +93,10 @@ fn hold(pid: i32) -> Option<OwnedFd> {
 
 /// Ends a stop that has done its work: the shutdown checkpoint is durable and the standbys that can have it have it.
 /// What is left then is goodbyes, to a frozen standby or to every client that knocks, each with a TLS handshake.
+///
+/// Not in asynchronous mode: there a standby's position decides what is lost, and only the stop's own bound ends it.
 async fn hasten(context: &Context, streams: Vec<OwnedFd>) -> anyhow::Result<&'static str> {
-    if streams.is_empty() {
+    if streams.is_empty() || context.settings()?.durability.mode == DurabilityMode::Async {
         return std::future::pending().await;
     }
     let mut how = "the last record is with the standbys";

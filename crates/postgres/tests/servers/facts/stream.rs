@@ -46,6 +46,8 @@ each_major!(p14_a_clone_under_a_members_name_counts_as_that_member, async |lab| 
         .option("--pgdata", lab.path().join("copy"))
         .arg("--wal-method=stream")
         .arg("--checkpoint=fast")
+        // It says what it has flushed when the server asks, which is after half of wal_sender_timeout.
+        .arg("--max-rate=6M")
         .arg("--no-password")
         .run(BOUND * 3, |_| {})
         .await
