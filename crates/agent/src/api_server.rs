@@ -103,9 +103,10 @@ impl Identity {
             }
             state.renewing = true;
         }
+        let renewing = Renewing(self);
         let renewed = (self.renew)().await;
+        drop(renewing);
         let mut state = self.lock();
-        state.renewing = false;
         match renewed {
             Ok(clients) => {
                 tracing::warn!("the API server refused this pod's identity: read anew");
@@ -113,6 +114,8 @@ impl Identity {
                 state.generation += 1;
             }
             Err(error) => {
+                // Nothing was tried, so nothing is known: the next refusal tries again.
+                state.renewed = false;
                 tracing::warn!(error = format!("{error:#}"), "this pod's identity could not be read anew");
             }
         }
@@ -120,6 +123,15 @@ impl Identity {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Ends the renewal however it ends: whoever asked may have given up meanwhile.
+struct Renewing<'a>(&'a Identity);
+
+impl Drop for Renewing<'_> {
+    fn drop(&mut self) {
+        self.0.lock().renewing = false;
     }
 }
 
