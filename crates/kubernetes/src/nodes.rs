@@ -8,7 +8,7 @@ use k8s_openapi::{
     api::core::v1::{Node, PersistentVolume},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use kube::{Api, Resource};
+use kube::{Api, Resource, api::ListParams};
 use serde::de::DeserializeOwned;
 
 use crate::call::Calls;
@@ -80,6 +80,28 @@ impl Calls {
         }
     }
 
+    /// Reads the node that a volume's host label means: the label is the kubelet's word for its host and need not be the
+    /// Node's name. Gone only when no node carries the label and the API server knows none of that name either.
+    pub async fn node_of_host(&self, host: &str) -> NodeSeen {
+        let params = ListParams {
+            label_selector: Some(format!("{HOST}={host}")),
+            limit: Some(2),
+            ..ListParams::default()
+        };
+        let api = Api::<Node>::all(self.client().clone());
+        match self.run("list nodes", api.list(&params)).await.map(|list| list.items) {
+            Ok(nodes) => match nodes.as_slice() {
+                [node] => NodeSeen::There(NodeFacts::of(node)),
+                [] if self.node(host).await == NodeSeen::Gone => NodeSeen::Gone,
+                _ => NodeSeen::Unknown,
+            },
+            Err(error) => {
+                tracing::debug!(host, error = error.told(), "node not known");
+                NodeSeen::Unknown
+            }
+        }
+    }
+
     /// The one host of a volume; `None` when it can be used elsewhere or is not known.
     pub async fn host_of_volume(&self, name: &str) -> Option<String> {
         self.get_cluster_wide::<PersistentVolume>("get volume", name)
@@ -137,6 +159,47 @@ mod tests {
             "status": {"allocatable": {"memory": "4Gi"}}});
         let NodeSeen::There(facts) = seen(Answer::Json(200, node)).await else { panic!() };
         assert!(facts.out_of_service && facts.zone.as_deref() == Some("a"));
+    }
+
+    /// What is seen of the host `h` when the list, and then the read by name, are answered so.
+    async fn host_seen(list: Answer, by_name: Answer) -> NodeSeen {
+        let (client, log) =
+            api_server(
+                move |asked| {
+                    if asked.path == "/api/v1/nodes" { list.clone() } else { by_name.clone() }
+                },
+            );
+        let seen = Calls::new(client, Duration::from_millis(50)).node_of_host("h").await;
+        let asked = log.lock().unwrap()[0].clone();
+        assert!(asked.query.contains("kubernetes.io%2Fhostname%3Dh"), "{}", asked.query);
+        seen
+    }
+
+    fn nodes(names: &[&str]) -> Answer {
+        let items: Vec<Value> = names
+            .iter()
+            .map(|name| json!({"metadata": {"name": name, "labels": {"kubernetes.io/hostname": "h"}}}))
+            .collect();
+        Answer::Json(200, json!({"kind": "NodeList", "apiVersion": "v1", "metadata": {}, "items": items}))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn k14_a_host_is_found_by_its_label_not_by_the_nodes_name() {
+        let missing = || Answer::status(404, "NotFound");
+        let there = NodeSeen::There(super::NodeFacts::default());
+        assert_eq!(host_seen(nodes(&["ip-10-0-0-7.internal"]), missing()).await, there);
+        assert_eq!(host_seen(nodes(&["a", "b"]), missing()).await, NodeSeen::Unknown, "whose is it");
+        assert_eq!(host_seen(nodes(&[]), missing()).await, NodeSeen::Gone);
+        let other = Answer::Json(200, json!({"metadata": {"name": "h"}}));
+        assert_eq!(
+            host_seen(nodes(&[]), other).await,
+            NodeSeen::Unknown,
+            "a node of that name lost its label"
+        );
+        assert_eq!(host_seen(nodes(&[]), Answer::status(403, "X")).await, NodeSeen::Unknown);
+        for refused in [Answer::status(403, "X"), Answer::status(503, "X"), Answer::Silence] {
+            assert_eq!(host_seen(refused, missing()).await, NodeSeen::Unknown);
+        }
     }
 
     fn volume(terms: &Value) -> PersistentVolume {

@@ -17,7 +17,7 @@ use k8s_openapi::{
 use kube::api::{Patch, PatchParams};
 use kubernetes::{
     CallError, Calls, FieldManager, bounded,
-    delete::Deletion,
+    delete::{Deleted, Deletion},
     record::{Created, RecordRead, RecordStore},
     slices::{Family, Slices},
 };
@@ -31,6 +31,7 @@ use crate::{
 
 mod applier;
 pub mod dry_run;
+mod give_up;
 
 pub use applier::{Applier, ApplyError};
 
@@ -129,7 +130,9 @@ pub async fn apply(
     applier.apply(cluster, &stateful_set).await?;
 
     if let Some(claim) = &decision.plan.delete_claim
-        && !give_up(calls, cluster, observed, claim).await.map_err(|source| ApplyError::Claim { source })?
+        && !give_up::give_up(calls, cluster, observed, claim, decision.plan.delete.as_ref())
+            .await
+            .map_err(|source| ApplyError::Claim { source })?
     {
         return Ok(done);
     }
@@ -137,34 +140,12 @@ pub async fn apply(
         && let Some(pod) = observed.pod(&deletion.pod)
         && pod.metadata.uid.as_deref() == Some(deletion.uid.as_str())
     {
-        calls.delete(pod, Deletion::UNCHANGED).await.map_err(|source| ApplyError::DeletePod { source })?;
-        done.deleted = Some((deletion.pod.clone(), deletion.why.clone()));
+        let deleted = calls.delete(pod, Deletion::UNCHANGED).await;
+        if deleted.map_err(|source| ApplyError::DeletePod { source })? == Deleted::Accepted {
+            done.deleted = Some((deletion.pod.clone(), deletion.why.clone()));
+        }
     }
     Ok(done)
-}
-
-/// K14: deletes the claim of a member that is cloned anew, by UID. The record is read once more just before: whoever it
-/// names now must be whom the decision rested on (S6). False when anything is another.
-async fn give_up(
-    calls: &Calls,
-    cluster: &ValidatedCluster,
-    observed: &Observed,
-    (name, uid): &(String, String),
-) -> Result<bool, CallError> {
-    let claim = observed.claims.iter().find(|claim| claim.metadata.name.as_ref() == Some(name));
-    let Some(claim) = claim.filter(|claim| claim.metadata.uid.as_ref() == Some(uid)) else {
-        return Ok(false);
-    };
-    let store = RecordStore::new(calls.clone(), &cluster.namespace, names::lease(&cluster.name));
-    let (RecordRead::Known(now), RecordRead::Known(then)) = (store.read().await, &observed.record) else {
-        return Ok(false);
-    };
-    if now.record() != then.record() {
-        return Ok(false);
-    }
-    tracing::warn!(cluster = cluster.name, claim = name, uid, "the claim is given up");
-    calls.delete(claim, Deletion::SAME).await?;
-    Ok(true)
 }
 
 /// K3: empties slices whose pod is gone or has another address, at the version that was read.

@@ -37,10 +37,11 @@ pub struct Observed {
     pub superuser: Option<Secret>,
     /// The application's password.
     pub app: Option<Secret>,
-    /// Nodes of the members and of volumes that hold one back, by name.
+    /// Nodes of the members, by name.
     pub nodes: BTreeMap<String, NodeSeen>,
-    /// The one host of a volume that holds a member back, by the claim's name.
-    pub hosts: BTreeMap<String, String>,
+    /// The one host of a volume that holds a member back, with its node, by the claim's name. A host is a label, not the
+    /// name of a node.
+    pub hosts: BTreeMap<String, (String, NodeSeen)>,
     /// The operator's memory of templates.
     pub templates: Option<ConfigMap>,
     /// All slices of the cluster that are ours.
@@ -89,7 +90,7 @@ pub async fn dereference(calls: &Calls, namespace: &str, cluster: &str) -> Resul
         .filter(|pod| pod.metadata.name.as_deref().is_some_and(|pod| names::ordinal(cluster, pod).is_some()))
         .collect();
     let hosts = hosts(calls, &pods, &claims).await;
-    let nodes = nodes(calls, &pods, &hosts).await;
+    let nodes = nodes(calls, &pods).await;
     Ok(Observed {
         nodes,
         hosts,
@@ -115,7 +116,11 @@ pub fn is_unscheduled(pod: &Pod) -> bool {
 }
 
 /// Only asked for members that no node takes: at rest it costs no read.
-async fn hosts(calls: &Calls, pods: &[Pod], claims: &[PersistentVolumeClaim]) -> BTreeMap<String, String> {
+async fn hosts(
+    calls: &Calls,
+    pods: &[Pod],
+    claims: &[PersistentVolumeClaim],
+) -> BTreeMap<String, (String, NodeSeen)> {
     let mut hosts = BTreeMap::new();
     for pod in pods.iter().filter(|pod| is_unscheduled(pod)) {
         let wanted = pod.metadata.name.as_deref().map(names::data_claim);
@@ -124,15 +129,16 @@ async fn hosts(calls: &Calls, pods: &[Pod], claims: &[PersistentVolumeClaim]) ->
         if let (Some(volume), Some(claim)) = (volume, wanted)
             && let Some(host) = calls.host_of_volume(volume).await
         {
-            hosts.insert(claim, host);
+            let node = calls.node_of_host(&host).await;
+            hosts.insert(claim, (host, node));
         }
     }
     hosts
 }
 
-async fn nodes(calls: &Calls, pods: &[Pod], hosts: &BTreeMap<String, String>) -> BTreeMap<String, NodeSeen> {
+async fn nodes(calls: &Calls, pods: &[Pod]) -> BTreeMap<String, NodeSeen> {
     let of_pods = pods.iter().filter_map(|pod| pod.spec.as_ref()?.node_name.clone());
-    let wanted: BTreeSet<String> = of_pods.chain(hosts.values().cloned()).collect();
+    let wanted: BTreeSet<String> = of_pods.collect();
     let mut seen = BTreeMap::new();
     for name in wanted {
         let node = calls.node(&name).await;

@@ -1,6 +1,9 @@
 //! From what was read to what the plan rests on. No client.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use api::{PostgresCluster, names, names::labels};
 use jiff::Timestamp;
@@ -43,6 +46,10 @@ pub fn facts(cluster: &PostgresCluster, observed: &Observed, now: Timestamp) -> 
         electorate.members.iter().map(|member| member.name.0.clone()).collect::<Vec<_>>()
     };
     let current = electorates.last();
+    let in_current_electorate = match record {
+        Some(record) if record.lease_millis.is_some() => streaming(cluster, record),
+        _ => current.map(names_in).unwrap_or_default().into_iter().collect(),
+    };
     let replicas = observed
         .stateful_set
         .as_ref()
@@ -55,7 +62,7 @@ pub fn facts(cluster: &PostgresCluster, observed: &Observed, now: Timestamp) -> 
         leader: record.and_then(|record| record.leader.as_ref()).map(|leader| leader.name.0.clone()),
         uninitialised: record.is_some_and(|record| record.phase == ha::Phase::Uninitialised),
         in_any_electorate: electorates.iter().flat_map(names_in).collect(),
-        in_current_electorate: current.map(names_in).unwrap_or_default().into_iter().collect(),
+        in_current_electorate,
         acks: current.map(|electorate| electorate.acks).unwrap_or_default(),
         when_short: cluster.spec.durability.when_short,
         certificates: certificates(cluster, replicas),
@@ -63,6 +70,20 @@ pub fn facts(cluster: &PostgresCluster, observed: &Observed, now: Timestamp) -> 
         zones: zones(observed),
         cluster: name,
     }
+}
+
+/// In asynchronous mode no electorate is recorded. Whoever has a copy that is kept up is whom the master of this very term
+/// sees streaming; what another master once saw says nothing.
+fn streaming(cluster: &PostgresCluster, record: &ha::Record) -> BTreeSet<String> {
+    let Some(status) = &cluster.status else { return BTreeSet::new() };
+    let leader = record.leader.as_ref().map(|leader| leader.name.0.as_str());
+    let of_this_term = status.epoch.is_some() && status.epoch == i64::try_from(record.epoch.0).ok();
+    status
+        .members
+        .iter()
+        .filter(|member| of_this_term && member.streaming == Some(true) && leader != Some(&member.name))
+        .map(|member| member.name.clone())
+        .collect()
 }
 
 /// The identity of the data: the record's, else that of the claims, else none.
@@ -76,16 +97,21 @@ pub fn identity(observed: &Observed) -> Option<String> {
     observed.claims.iter().find_map(of_claim)
 }
 
+/// Where a volume is that can be used on one host only.
+pub fn home(host: &str, node: &NodeSeen) -> Home {
+    match node {
+        NodeSeen::Gone => Home::Gone(host.to_owned()),
+        NodeSeen::There(node) if node.out_of_service => Home::OutOfService(host.to_owned()),
+        NodeSeen::There(_) => Home::On(host.to_owned()),
+        NodeSeen::Unknown => Home::Anywhere,
+    }
+}
+
 /// Where a member's volume is, as far as that holds it back.
 fn claim(observed: &Observed, pod: &str) -> Option<Claim> {
     let name = names::data_claim(pod);
     let claim = observed.claims.iter().find(|claim| claim.metadata.name.as_deref() == Some(name.as_str()))?;
-    let home = match observed.hosts.get(&name).map(|host| (host.clone(), observed.nodes.get(host))) {
-        Some((host, Some(NodeSeen::Gone))) => Home::Gone(host),
-        Some((host, Some(NodeSeen::There(node)))) if node.out_of_service => Home::OutOfService(host),
-        Some((host, Some(NodeSeen::There(_)))) => Home::On(host),
-        Some((_, Some(NodeSeen::Unknown) | None)) | None => Home::Anywhere,
-    };
+    let home = observed.hosts.get(&name).map(|(host, node)| home(host, node)).unwrap_or_default();
     Some(Claim {
         uid: claim.metadata.uid.clone()?,
         bound: claim.spec.as_ref().is_some_and(|spec| spec.volume_name.is_some()),

@@ -120,6 +120,15 @@ pub struct Plan {
 }
 
 impl Plan {
+    fn hold_copy(&mut self, pod: String) {
+        let claim = api::names::data_claim(&pod);
+        let why = format!(
+            "the claim {claim} is being deleted and its copy of the data would go with the pod; make sure of another copy, then delete the pod yourself"
+        );
+        self.progress = Progress::Rolling(format!("{pod} is not replaced: {why}"));
+        self.held = Some((pod, why));
+    }
+
     /// Members that the Role must name before `replicas` grows, and still names while members leave (K17).
     pub fn role_pods(&self, facts: &Facts) -> BTreeSet<String> {
         let most = self.replicas.max(facts.instances).max(facts.replicas.unwrap_or_default());
@@ -129,6 +138,24 @@ impl Plan {
 
 /// Decides the next step; `target` is the hash of the template in force, `given_up` that of one that was taken back.
 pub fn plan(facts: &Facts, target: &str, given_up: Option<&str>) -> Plan {
+    let mut plan = step(facts, target, given_up);
+    if let Some(deletion) = plan.delete.take_if(|deletion| takes_a_copy_along(facts, &deletion.pod)) {
+        plan.delete_claim = None;
+        plan.hold_copy(deletion.pod);
+    }
+    plan
+}
+
+/// S6: whether a member has a good copy that would go for good with its pod: somebody deleted the claim, and only the pod
+/// holds it still.
+fn takes_a_copy_along(facts: &Facts, pod: &str) -> bool {
+    facts
+        .members
+        .get(pod)
+        .is_some_and(|member| member.ready && member.claim.as_ref().is_some_and(|claim| claim.terminating))
+}
+
+fn step(facts: &Facts, target: &str, given_up: Option<&str>) -> Plan {
     let scale = scale::scale(facts);
     let members = |replicas: u32| -> BTreeSet<String> {
         (0..replicas).map(|ordinal| api::names::pod(&facts.cluster, ordinal)).collect()
@@ -162,7 +189,7 @@ pub fn plan(facts: &Facts, target: &str, given_up: Option<&str>) -> Plan {
         }
         replace::Step::Replace(replacement) => {
             plan.progress = Progress::Replacing(format!("{}: {}", replacement.pod.pod, replacement.pod.why));
-            plan.delete_claim = replacement.claim;
+            plan.delete_claim = Some(replacement.claim);
             plan.delete = Some(replacement.pod);
             return plan;
         }
@@ -170,6 +197,8 @@ pub fn plan(facts: &Facts, target: &str, given_up: Option<&str>) -> Plan {
     match roll_out::next(facts, target) {
         roll_out::Step::Done => {}
         roll_out::Step::Wait(why) => plan.progress = Progress::Rolling(why),
+        // It would leave the electorate for a replacement that may not come.
+        roll_out::Step::HandAway { pod, .. } if takes_a_copy_along(facts, &pod) => plan.hold_copy(pod),
         roll_out::Step::HandAway { pod, delete } => {
             let why = if delete.is_some() { "is replaced" } else { "leaves before it is replaced" };
             plan.progress = Progress::Rolling(format!("{pod} {why}"));
@@ -223,6 +252,30 @@ pub(crate) mod tests {
             plan.delete.is_none() && plan.wishes.handover_away.is_empty() && plan.wishes.restart.is_empty()
         );
         assert_eq!(plan.wishes.members.len(), 3);
+    }
+
+    #[test]
+    fn s6_a_ready_member_whose_claim_is_being_deleted_keeps_its_pod() {
+        for out in [false, true] {
+            let mut facts = healthy(3);
+            if out {
+                facts.in_any_electorate.remove("pg-2");
+                facts.in_current_electorate.remove("pg-2");
+            }
+            let free = plan(&facts, "new", None);
+            assert_eq!(free.delete.is_some(), out);
+            facts.members.get_mut("pg-2").unwrap().claim = Some(replace::Claim {
+                uid: "claim-2".into(),
+                terminating: true,
+                bound: true,
+                home: replace::Home::Anywhere,
+            });
+            let held = plan(&facts, "new", None);
+            assert_eq!(held.delete, None);
+            assert!(held.wishes.handover_away.is_empty(), "nor does it leave the electorate for that");
+            let (pod, why) = held.held.unwrap();
+            assert!(pod == "pg-2" && why.contains("pgdata-pg-2 is being deleted"), "{why}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 mod common;
 
 use api::{Phase, PostgresCluster, PostgresClusterStatus};
-use common::{cluster, with_spec};
+use common::{cluster, nothing, record, with_spec};
 use jiff::Timestamp;
 use k8s_openapi::api::{core::v1::Pod, discovery::v1::EndpointSlice};
 use kubernetes::{record::RecordRead, slices::SliceState};
@@ -14,36 +14,9 @@ use operator::{
     prepared::record_is_to_be_made,
     status::{Inputs, compute, differs},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 const NOW: &str = "2026-01-01T00:10:00Z";
-
-fn nothing() -> Observed {
-    Observed {
-        record: RecordRead::Missing,
-        stateful_set: None,
-        pods: Vec::new(),
-        claims: Vec::new(),
-        certificates: operator::build::certificates::Existing::default(),
-        superuser: None,
-        app: None,
-        templates: None,
-        nodes: std::collections::BTreeMap::new(),
-        hosts: std::collections::BTreeMap::new(),
-        slices: Vec::new(),
-        slice_names: Vec::new(),
-    }
-}
-
-fn record(content: &Value) -> RecordRead {
-    let holder = content["leader"]["name"].as_str();
-    let lease = json!({
-        "metadata": {"name": "pg", "uid": "lease", "resourceVersion": "1",
-            "annotations": {"matriarch.dev/record": content.to_string()}},
-        "spec": {"holderIdentity": holder, "leaseTransitions": content["epoch"]},
-    });
-    RecordRead::of(serde_json::from_value(lease).expect("a lease"))
-}
 
 fn led_by_pg_0() -> RecordRead {
     let member =

@@ -58,8 +58,8 @@ pub enum Step {
 /// What is deleted, as it was seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replacement {
-    /// Name and UID of the claim; `None` when it is going already.
-    pub claim: Option<(String, String)>,
+    /// Name and UID of the claim.
+    pub claim: (String, String),
     /// The pod, which never started.
     pub pod: Deletion,
 }
@@ -72,21 +72,29 @@ pub fn next(facts: &Facts) -> Step {
         let Some(member) = facts.members.get(&pod).filter(|member| waits_for_a_node(member)) else {
             continue;
         };
-        let Some(because) = because(facts, member) else { continue };
-        let replaced = |claim| Replacement {
-            claim,
-            pod: Deletion {
-                pod: pod.clone(),
-                uid: member.uid.clone(),
-                why: format!("{because}; it is cloned anew"),
-            },
-        };
-        // Its volume is gone for good already: what is left is to make the pod anew.
-        let Some(claim) = member.claim.as_ref().filter(|claim| !claim.terminating) else {
-            return Step::Replace(replaced(None));
-        };
+        // There is nothing to give up.
+        let Some(claim) = &member.claim else { continue };
+        // Its volume is given up already: an unscheduled pod does not hold the claim, and the StatefulSet's controller makes
+        // the next one. Deleting the pod again and again would not make it go faster.
+        if claim.terminating {
+            let claim = names::data_claim(&pod);
+            let why = format!(
+                "the claim {claim} is still being deleted; whoever put a finalizer on it must let it go, then the member is cloned anew"
+            );
+            return Step::Held { pod, why, leave: false };
+        }
+        let Some(because) = because(facts, member, claim) else { continue };
         match objection(facts, &pod) {
-            None => return Step::Replace(replaced(Some((names::data_claim(&pod), claim.uid.clone())))),
+            None => {
+                return Step::Replace(Replacement {
+                    claim: (names::data_claim(&pod), claim.uid.clone()),
+                    pod: Deletion {
+                        pod,
+                        uid: member.uid.clone(),
+                        why: format!("{because}; it is cloned anew"),
+                    },
+                });
+            }
             Some((why, leave)) if held == Step::None => {
                 held = Step::Held { pod, why: format!("{because}, but {why}"), leave };
             }
@@ -101,19 +109,16 @@ fn waits_for_a_node(member: &Member) -> bool {
     member.unscheduled && member.never_started && !member.terminating && !member.ready
 }
 
-fn because(facts: &Facts, member: &Member) -> Option<String> {
+fn because(facts: &Facts, member: &Member, claim: &Claim) -> Option<String> {
     let waited = facts.replace_after.filter(|bound| member.age >= *bound);
-    match &member.claim {
-        Some(claim) if claim.terminating => Some("its volume is given up".to_owned()),
-        Some(Claim { home: Home::Gone(node), .. }) => Some(format!("its node {node} is gone")),
-        Some(Claim { home: Home::OutOfService(node), .. }) => {
-            Some(format!("its node {node} is out of service"))
-        }
-        Some(Claim { bound: true, .. }) => {
+    match claim {
+        Claim { home: Home::Gone(node), .. } => Some(format!("its node {node} is gone")),
+        Claim { home: Home::OutOfService(node), .. } => Some(format!("its node {node} is out of service")),
+        Claim { bound: true, .. } => {
             waited.map(|bound| format!("no node takes it for longer than {}s", bound.as_secs()))
         }
         // There is nothing to give up.
-        Some(_) | None => None,
+        Claim { bound: false, .. } => None,
     }
 }
 
@@ -181,7 +186,7 @@ mod tests {
     fn k14_a_node_that_is_gone_or_out_of_service_gives_its_member_up() {
         for home in [Home::Gone("n3".into()), Home::OutOfService("n3".into())] {
             let replacement = replaced(&lost(home)).unwrap();
-            assert_eq!(replacement.claim, Some(("pgdata-pg-2".into(), "claim-2".into())));
+            assert_eq!(replacement.claim, ("pgdata-pg-2".into(), "claim-2".into()));
             assert_eq!((replacement.pod.pod.as_str(), replacement.pod.uid.as_str()), ("pg-2", "uid-2"));
         }
     }
@@ -279,12 +284,12 @@ mod tests {
         let mut facts = gone();
         let member = facts.members.get_mut("pg-2").unwrap();
         member.claim.as_mut().unwrap().terminating = true;
-        let replacement = replaced(&facts).unwrap();
-        assert_eq!(
-            (replacement.claim, replacement.pod.pod.as_str()),
-            (None, "pg-2"),
-            "the claim went, the pod follows"
-        );
+        let told = held(&facts);
+        assert!(told.contains("pg-2 the claim pgdata-pg-2 is still being deleted"), "{told}");
+        assert!(told.contains("finalizer"), "nothing is deleted meanwhile: {told}");
+        // The claim went; the StatefulSet's controller makes the next for the pod that waits.
+        facts.members.get_mut("pg-2").unwrap().claim = None;
+        assert_eq!(next(&facts), Step::None);
         // The new claim is not bound yet, so it is pinned nowhere.
         assert_eq!(next(&lost(Home::Anywhere)), Step::None);
     }

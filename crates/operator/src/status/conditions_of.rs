@@ -97,11 +97,18 @@ fn quorum(inputs: &Inputs<'_>) -> Wanted {
     let Some(current) = record(inputs.observed).and_then(ha::Record::current_electorate) else {
         return Wanted::unknown(types::QUORUM_AVAILABLE, reasons::UNKNOWN, "there is no electorate yet");
     };
-    let ready = current
-        .members
-        .iter()
-        .filter(|member| inputs.facts.members.get(&member.name.0).is_some_and(|seen| seen.ready))
-        .count();
+    let is_ready = |name: &&String| inputs.facts.members.get(*name).is_some_and(|seen| seen.ready);
+    if record(inputs.observed).is_some_and(|record| record.lease_millis.is_some()) {
+        let ready = inputs.facts.in_current_electorate.iter().filter(is_ready).count();
+        let (status, reason) = if ready > 0 || inputs.facts.instances == 1 {
+            (true, reasons::QUORUM)
+        } else {
+            (false, reasons::NO_QUORUM)
+        };
+        let message = format!("asynchronous: {ready} followers stream, a commit waits for none");
+        return Wanted::new(types::QUORUM_AVAILABLE, status, reason, message);
+    }
+    let ready = current.members.iter().map(|member| &member.name.0).filter(is_ready).count();
     let needed = current.acks as usize;
     let all = current.members.len();
     // A cluster that should have followers and has none in its electorate would lose its data with its master.
