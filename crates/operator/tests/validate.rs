@@ -37,7 +37,7 @@ fn each_refusal_says_what_to_write() {
         ),
         (
             "  resources: {limits: {memory: 256Mi}}\n  postgres: {parameters: {shared_buffers: 1GB}}",
-            "resources.limits.memory: 256Mi is less than PostgreSQL needs with these parameters (shared_buffers 1024Mi",
+            "resources.limits.memory: 256Mi is less than PostgreSQL surely takes with these parameters (the server and its agent 64Mi + shared_buffers 1024Mi",
         ),
         (
             "  version: 16",
