@@ -37,6 +37,8 @@ pub use backoff::Backoff;
 const BOUND: Duration = Duration::from_secs(120);
 /// Pause while something is expected to happen soon that no watch may tell (the age of a pod).
 const SOON: Duration = Duration::from_secs(5);
+/// Pause after a refusal by Kubernetes: a webhook or a policy may change, and no watch tells that.
+const AFTER_REFUSAL: Duration = Duration::from_secs(60);
 /// Pause at rest: certificates are renewed and drift that no watch told is undone.
 const AT_REST: Duration = Duration::from_secs(600);
 
@@ -163,7 +165,16 @@ async fn one(cluster: &PostgresCluster, context: &Context) -> Result<Action, Err
     let identity = facts::identity(&observed);
     let outcome = match validate(cluster, identity.as_deref(), &context.defaults, repin) {
         Ok(validated) => Box::pin(attempt(cluster, &validated, &observed, facts.clone(), context, now)).await,
-        Err(refusal) => Outcome::refused(reasons::REFUSED, refusal.to_string(), &facts),
+        Err(refusal) => {
+            let mut outcome = Outcome::refused(reasons::REFUSED, refusal.to_string(), &facts);
+            // Members go on as they were, and so do clients (K3).
+            if let Some(routes) = routes::of_refused(cluster)
+                && let Err(error) = apply::empty_stale_slices(calls, &routes, &observed).await
+            {
+                outcome.error = Some(Error::EmptySlice(error));
+            }
+            outcome
+        }
     };
     tell(cluster, &observed, &outcome, context, now).await?;
     if let Some(error) = outcome.error {
@@ -172,7 +183,12 @@ async fn one(cluster: &PostgresCluster, context: &Context) -> Result<Action, Err
     let waiting = outcome.progress != Progress::Settled
         || outcome.rotation != Told::default()
         || !facts::missing(&facts).is_empty();
-    Ok(Action::requeue(if waiting { SOON } else { AT_REST }))
+    let by_kubernetes = outcome.refused.is_some_and(|(reason, _)| reason != reasons::REFUSED);
+    Ok(Action::requeue(match (waiting, by_kubernetes) {
+        (true, _) => SOON,
+        (false, true) => AFTER_REFUSAL,
+        (false, false) => AT_REST,
+    }))
 }
 
 /// What became of one attempt; `error` asks for another soon.

@@ -113,8 +113,14 @@ async fn k22_no_answer_is_no_permission() {
     let observed = at_rest();
     let wanted = validated(&with_spec("  resources: {requests: {memory: 2Gi}}")).unwrap();
     let decision = decide(&wanted, &observed, facts());
-    let (calls, _) = api_server(503, "later");
-    assert!(refusal(&calls, &wanted, &observed, &decision).await.is_err());
+    let forbidden = "statefulsets.apps \"pg\" is forbidden: User \"operator\" cannot patch resource";
+    for (code, message) in [(503, "later"), (401, "Unauthorized"), (403, forbidden)] {
+        let (calls, _) = api_server(code, message);
+        assert!(refusal(&calls, &wanted, &observed, &decision).await.is_err(), "{code}");
+    }
+    let webhook = "admission webhook \"images.policy\" denied the request: not from our registry";
+    let (calls, _) = api_server(403, webhook);
+    assert_eq!(refusal(&calls, &wanted, &observed, &decision).await.unwrap().as_deref(), Some(webhook));
     let (calls, _) = api_server(200, "");
     assert_eq!(refusal(&calls, &wanted, &observed, &decision).await.unwrap(), None);
 }

@@ -32,10 +32,20 @@ pub async fn refusal(
     keep_claims(&mut asked, there);
     match calls.apply_dry_run(FieldManager::OPERATOR, &asked).await {
         Ok(_) => Ok(None),
-        Err(error) if matches!(error.class(), ErrorClass::Invalid | ErrorClass::Denied) => {
-            Ok(Some(error.told()))
-        }
+        Err(error) if is_about_the_object(&error) => Ok(Some(error.told())),
         Err(error) => Err(error),
+    }
+}
+
+/// An admission webhook denies with 403 like a missing right does, which says nothing of the template: only the words of
+/// admission tell them apart (`admission webhook "…" denied the request: …`).
+fn is_about_the_object(error: &CallError) -> bool {
+    match error.class() {
+        ErrorClass::Invalid => true,
+        ErrorClass::Denied => error.told().contains("denied"),
+        ErrorClass::Conflict | ErrorClass::AlreadyExists | ErrorClass::NotFound | ErrorClass::Unknown => {
+            false
+        }
     }
 }
 

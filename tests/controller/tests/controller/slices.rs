@@ -77,6 +77,16 @@ async fn k3_a_paused_cluster_s_stale_slice_is_emptied_too() {
 }
 
 #[tokio::test]
+async fn k3_a_refused_cluster_s_stale_slice_is_emptied_too() {
+    let (world, _operator) = formed("refusedslice", 1).await;
+    // The schema takes it, the operator does not.
+    world.edit("pg", json!({"resources": {"limits": {"memory": "64Mi"}}})).await;
+    world.told("pg", "SpecValid", "False", &["surely takes"]).await;
+    world.api::<Pod>().delete("pg-0", &DeleteParams::default()).await.unwrap();
+    emptied(&world).await;
+}
+
+#[tokio::test]
 async fn k3_a_slice_that_is_right_is_left_alone() {
     let (world, operator) = formed("right", 2).await;
     let before = world.get(&world::SLICE, "pg-pgwrite-ipv4").await.unwrap();
