@@ -126,6 +126,11 @@ impl World {
         issuer(&text(self.published.authority.as_ref().unwrap(), "ca.crt").unwrap())
     }
 
+    fn published_at(&self) -> Option<String> {
+        let annotations = self.published.authority.as_ref()?.metadata.annotations.as_ref()?;
+        annotations.get("matriarch.dev/published-at").cloned()
+    }
+
     fn ask(&mut self, wish: &str) {
         self.cluster.rotate_ca = Some(wish.to_owned());
     }
@@ -151,6 +156,8 @@ fn k10_the_phases_of_a_rotation_on_demand() {
     assert!(world.waits().unwrap().contains("waiting until pg-0, pg-1, pg-2 trusts it"));
 
     world.learn();
+    world.pass(4);
+    world.now += SignedDuration::from_hours(1);
     world.pass(4);
     assert_ne!(world.signer(), old);
     assert!(world.waits().unwrap().contains("waiting until pg-0, pg-1, pg-2 uses them"));
@@ -199,14 +206,53 @@ fn k10_clients_have_time_to_read_the_new_authority() {
     world.ask("now");
     world.pass(4);
     world.pass(4);
+    // Their time begins when the authority is published everywhere, not when it was made.
+    world.now += SignedDuration::from_hours(1);
     world.learn();
+    assert_eq!(world.published_at(), None);
+    world.pass(4);
+    let from = world.published_at();
+    assert_eq!(from.as_deref(), Some("2026-01-01T01:00:00Z"));
     world.now += SignedDuration::from_secs(119);
     assert!(world.waits().unwrap().contains("from the Secret pg-app"));
     world.pass(4);
-    assert_eq!(world.signer(), old);
+    assert_eq!((world.signer(), world.published_at()), (old.clone(), from));
     world.now += SignedDuration::from_secs(1);
     world.pass(4);
     assert_ne!(world.signer(), old);
+    assert_eq!(world.published_at(), None, "the next rotation counts anew");
+}
+
+#[test]
+fn k10_a_clock_that_was_ahead_does_not_stop_a_rotation() {
+    let mut world = World::new();
+    let old = world.signer();
+    world.ask("now");
+    world.pass(4);
+    world.pass(4);
+    world.learn();
+    world.now += SignedDuration::from_hours(24);
+    world.pass(4);
+    world.now -= SignedDuration::from_hours(23);
+    world.pass(4);
+    world.now += SignedDuration::from_secs(120);
+    world.pass(4);
+    assert_ne!(world.signer(), old);
+}
+
+#[test]
+fn k10_a_successor_that_is_the_current_one_counts_as_none() {
+    let mut world = World::new();
+    let old = world.signer();
+    let data = world.published.authority.as_mut().unwrap().data.as_mut().unwrap();
+    for (of, to) in [("ca.crt", "next.crt"), ("ca.key", "next.key")] {
+        let same = data[of].clone();
+        data.insert(to.to_owned(), same);
+    }
+    assert_eq!(world.waits(), None);
+    world.pass(4);
+    assert!(!world.published.authority.as_ref().unwrap().data.as_ref().unwrap().contains_key("next.key"));
+    assert_eq!(world.signer(), old);
 }
 
 #[test]
@@ -244,7 +290,7 @@ fn k10_no_member_ever_refuses_another_whenever_the_operator_dies_and_members_lea
             }
             world.judge();
         }
-        for _ in 0..10 {
+        for _ in 0..14 {
             world.now += SignedDuration::from_secs(60);
             world.pass(4);
             world.learn();

@@ -4,7 +4,7 @@
 //! it should, was signed by another authority, or has lived two thirds of its life. Members take a new one without a
 //! restart (K10). The authority's key is in a Secret of its own that members cannot read; it is replaced by [`rotation`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use api::names;
 use jiff::Timestamp;
@@ -19,7 +19,7 @@ use crate::{cluster::ValidatedCluster, digest};
 
 pub mod rotation;
 
-use rotation::{Acknowledged, CURRENT, NEXT, ROTATED_FOR, Told};
+use rotation::{Acknowledged, CURRENT, NEXT, PUBLISHED_AT, ROTATED_FOR, Told};
 
 /// The annotation that says what a certificate was made for and by whom.
 const MADE_FOR: &str = "matriarch.dev/made-for";
@@ -131,8 +131,8 @@ fn leaves(cluster: &ValidatedCluster) -> [(String, Leaf); 3] {
     ]
 }
 
-/// The authority's Secret. When it changes, only the version that was read is replaced: two operators that overlap must
-/// not each make a successor.
+/// The authority's Secret. Only the version that was read is replaced: two operators that overlap must not each make a
+/// successor, nor one take back what the other made.
 fn authority_secret(
     cluster: &ValidatedCluster,
     there: Option<&Secret>,
@@ -149,10 +149,11 @@ fn authority_secret(
         ]));
     }
     let mut metadata = metadata::kept(cluster, names::ca_secret(&cluster.name));
-    if let Some(wish) = &authorities.rotated_for {
-        metadata.annotations = Some([(ROTATED_FOR.to_owned(), wish.clone())].into());
-    }
-    if let Some(there) = there.filter(|there| there.data.as_ref() != Some(&data)) {
+    let wish = authorities.rotated_for.clone().map(|wish| (ROTATED_FOR.to_owned(), wish));
+    let published_at = authorities.published_at.map(|at| (PUBLISHED_AT.to_owned(), at.to_string()));
+    let annotations: BTreeMap<String, String> = wish.into_iter().chain(published_at).collect();
+    metadata.annotations = (!annotations.is_empty()).then_some(annotations);
+    if let Some(there) = there {
         metadata.resource_version.clone_from(&there.metadata.resource_version);
     }
     Secret { metadata, type_: Some("Opaque".to_owned()), data: Some(data), ..Secret::default() }

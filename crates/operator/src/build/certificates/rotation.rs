@@ -17,6 +17,10 @@ use crate::{build::secrets::text, cluster::ValidatedCluster};
 /// Clients cannot acknowledge. Those that mount their Secret have a new one after 60 to 90 s.
 pub const CLIENTS_LEARN: SignedDuration = SignedDuration::from_secs(120);
 
+/// The annotation of the authority's Secret: when every member was first seen to trust the successor, RFC 3339. Clients'
+/// time counts from then. It goes when the rotation moves on.
+pub(super) const PUBLISHED_AT: &str = "matriarch.dev/published-at";
+
 /// The annotation of the authority's Secret: the wish that its newest authority was made for.
 pub(super) const ROTATED_FOR: &str = "matriarch.dev/rotated-for";
 
@@ -45,6 +49,8 @@ pub(super) struct Authorities {
     pub(super) next: Option<Authority>,
     /// The wish that the newest was made for.
     pub(super) rotated_for: Option<String>,
+    /// When every member was first seen to trust the successor.
+    pub(super) published_at: Option<Timestamp>,
     /// What members and clients are to trust, PEM.
     pub(super) bundle: Bundle,
     /// Every member trusts the current one.
@@ -65,10 +71,16 @@ pub(super) fn rotate(
     let stored = existing.authority.as_ref();
     let (current, rotated_for) =
         match stored.map(|secret| read(cluster, secret, CURRENT)).transpose()?.flatten() {
-            Some(current) => (current, stored.and_then(wish_of)),
+            Some(current) => (current, stored.and_then(|secret| annotation(secret, ROTATED_FOR))),
             None => (Authority::create(&cluster.name, now).map_err(made)?, cluster.rotate_ca.clone()),
         };
     let next = stored.map(|secret| read(cluster, secret, NEXT)).transpose()?.flatten();
+    // A Secret that was restored by hand may name the same one twice: there is nothing to go over to.
+    let next = next.filter(|next| next.fingerprint() != current.fingerprint());
+    let published_at = stored.and_then(|secret| annotation(secret, PUBLISHED_AT));
+    // One of the future is a clock's mistake, and would never be over.
+    let published_at =
+        published_at.and_then(|at| at.parse::<Timestamp>().ok()).filter(|at| next.is_some() && *at <= now);
     let published = published(existing);
     let trusts = published.as_ref().map(Bundle::authorities).unwrap_or_default();
     let silent = silent(existing, members);
@@ -98,14 +110,22 @@ pub(super) fn rotate(
         all = all.with(next.certificate_pem()).map_err(CertificateError::Bundle)?;
     }
     let before = published.unwrap_or_else(|| all.clone());
-    let mut to_be =
-        Authorities { current, next, rotated_for, bundle: before, trusted, told: Told::default() };
+    let mut to_be = Authorities {
+        current,
+        next,
+        rotated_for,
+        published_at,
+        bundle: before,
+        trusted,
+        told: Told::default(),
+    };
     let waits = |text: String| Told { waits: Some(text), done: None };
     let listed = |names: &BTreeSet<String>| names.iter().cloned().collect::<Vec<_>>().join(", ");
     match step {
         Step::Steady => {}
         Step::MakeNext => {
             to_be.next = Some(Authority::create(&cluster.name, now).map_err(made)?);
+            to_be.published_at = None;
             to_be.rotated_for = cluster.rotate_ca.clone().or(to_be.rotated_for);
             to_be.told = Told {
                 waits: Some("a new certificate authority was made".to_owned()),
@@ -115,6 +135,7 @@ pub(super) fn rotate(
             };
         }
         Step::Publish(wanted) => {
+            to_be.published_at = None;
             let retired = wanted.len() < trusts.len();
             to_be.bundle = all.only(&wanted).map_err(CertificateError::Bundle)?;
             if retired {
@@ -146,7 +167,8 @@ pub(super) fn rotate(
 /// Clients are given time to read the bundle before the first leaf of the new authority is shown to them.
 fn sign_with_next(cluster: &ValidatedCluster, to_be: &mut Authorities, now: Timestamp) {
     let Some(next) = to_be.next.take() else { return };
-    let from = next.made_at().saturating_add(CLIENTS_LEARN).unwrap_or(Timestamp::MAX);
+    let published_at = *to_be.published_at.get_or_insert(now);
+    let from = published_at.saturating_add(CLIENTS_LEARN).unwrap_or(Timestamp::MAX);
     if now < from {
         to_be.next = Some(next);
         to_be.told.waits = Some(format!(
@@ -156,6 +178,7 @@ fn sign_with_next(cluster: &ValidatedCluster, to_be: &mut Authorities, now: Time
         return;
     }
     to_be.current = next;
+    to_be.published_at = None;
     to_be.told = Told {
         waits: Some("certificates of the new authority are being made".to_owned()),
         done: Some("every member trusts the new certificate authority; it signs from now on".to_owned()),
@@ -193,8 +216,8 @@ fn published(existing: &Existing) -> Option<Bundle> {
     first.only(&common).ok()
 }
 
-fn wish_of(secret: &Secret) -> Option<String> {
-    secret.metadata.annotations.as_ref()?.get(ROTATED_FOR).cloned()
+fn annotation(secret: &Secret, name: &str) -> Option<String> {
+    secret.metadata.annotations.as_ref()?.get(name).cloned()
 }
 
 /// An authority of the Secret, when it is there. A damaged one is for people: another would lock every member out.
