@@ -110,15 +110,12 @@ pub fn prepare(
     let certificates =
         build::certificates::build(cluster, &observed.certificates, &decision.facts.certificates, now)
             .map_err(BuildError::Certificates)?;
-    let password = |secret: &Option<Secret>| {
-        secret.as_ref().and_then(secrets::password_of).unwrap_or_else(secrets::random_password)
-    };
     Ok(Prepared {
         service_account: rbac::service_account(cluster),
         role: rbac::role(cluster, &decision.plan.role_pods(&decision.facts)),
         role_binding: rbac::role_binding(cluster),
-        superuser: secrets::superuser(cluster, &password(&observed.superuser)),
-        app: secrets::app(cluster, &password(&observed.app), &certificates.bundle),
+        superuser: secrets::superuser(cluster, observed.superuser.as_ref()),
+        app: secrets::app(cluster, observed.app.as_ref(), &certificates.bundle),
         certificates,
         headless: services::headless(cluster),
         write: services::write(cluster),

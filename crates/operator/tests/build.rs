@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use common::{MINIMAL, cluster, validated, with_spec};
 use jiff::Timestamp;
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use operator::build::{
     certificates::{self, Existing, rotation::Acknowledged},
     config_map::{self, Wishes},
@@ -107,7 +108,18 @@ fn only_what_needs_a_new_pod_changes_the_hash() {
 
 #[test]
 fn passwords_and_uris_of_the_application() {
-    let secret = secrets::app(&minimal(), "p/w", "CA");
+    let there = Secret {
+        metadata: ObjectMeta { resource_version: Some("7".into()), ..ObjectMeta::default() },
+        data: Some(secrets::bytes([("password", "p/w".to_owned())])),
+        ..Secret::default()
+    };
+    let secret = secrets::app(&minimal(), Some(&there), "CA");
+    assert_eq!(
+        secret.metadata.resource_version.as_deref(),
+        Some("7"),
+        "one that its user changes right now is not put back"
+    );
+    assert_eq!(secrets::app(&minimal(), None, "CA").metadata.resource_version, None);
     let text = |key: &str| secrets::text(&secret, key).unwrap();
     assert_eq!(text("host"), "pg-pgwrite.shop.svc");
     assert!(text("uri").starts_with("postgresql://app:p%2Fw@pg-pgwrite.shop.svc:5432/app?sslmode=require&"));

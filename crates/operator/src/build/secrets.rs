@@ -1,6 +1,7 @@
 //! Passwords: made once, never changed by the operator.
 //!
-//! A password that exists is kept, whoever wrote it; what is derived from it (addresses, URIs) follows the cluster. These
+//! A password that exists is kept, whoever wrote it, and only the version that it was read from is written: one that the
+//! user changed meanwhile must not be put back; what is derived from it (addresses, URIs) follows the cluster. These
 //! Secrets stay with the claims when a cluster is deleted with `Retain` (K15).
 
 use std::collections::BTreeMap;
@@ -34,23 +35,21 @@ pub fn text(secret: &Secret, key: &str) -> Option<String> {
 }
 
 /// The superuser's Secret.
-pub fn superuser(cluster: &ValidatedCluster, password: &str) -> Secret {
-    let data = [
-        ("username", SUPERUSER.to_owned()),
-        ("user", SUPERUSER.to_owned()),
-        ("password", password.to_owned()),
-    ];
-    opaque(cluster, names::superuser_secret(&cluster.name), data)
+pub fn superuser(cluster: &ValidatedCluster, there: Option<&Secret>) -> Secret {
+    let password = kept_or_new(there);
+    let data = [("username", SUPERUSER.to_owned()), ("user", SUPERUSER.to_owned()), ("password", password)];
+    opaque(cluster, names::superuser_secret(&cluster.name), there, data)
 }
 
 /// The application's Secret. Kept connections to a vanished node end by the settings in the URIs (K6): nothing else would
 /// end them.
-pub fn app(cluster: &ValidatedCluster, password: &str, authority: &str) -> Secret {
+pub fn app(cluster: &ValidatedCluster, there: Option<&Secret>, authority: &str) -> Secret {
+    let password = kept_or_new(there);
     let init = &cluster.spec.bootstrap.init;
     let host = names::service_host(&cluster.write_service(), &cluster.namespace);
     let port = ports::POSTGRES;
     let (user, database) = (&init.owner, &init.database);
-    let secret = percent(password);
+    let secret = percent(&password);
     let uri = format!(
         "postgresql://{user}:{secret}@{host}:{port}/{database}?sslmode=require&connect_timeout=2\
          &keepalives=1&keepalives_idle=2&keepalives_interval=1&keepalives_count=3&tcp_user_timeout=3000"
@@ -65,21 +64,27 @@ pub fn app(cluster: &ValidatedCluster, password: &str, authority: &str) -> Secre
         ("dbname", database.clone()),
         ("user", user.clone()),
         ("username", user.clone()),
-        ("password", password.to_owned()),
+        ("password", password),
         ("uri", uri),
         ("jdbc-uri", jdbc_uri),
         ("ca.crt", authority.to_owned()),
     ];
-    opaque(cluster, names::app_secret(&cluster.name), data)
+    opaque(cluster, names::app_secret(&cluster.name), there, data)
 }
 
-fn opaque<const N: usize>(cluster: &ValidatedCluster, name: String, data: [(&str, String); N]) -> Secret {
-    Secret {
-        metadata: metadata::kept(cluster, name),
-        type_: Some("Opaque".to_owned()),
-        data: Some(bytes(data)),
-        ..Secret::default()
-    }
+fn kept_or_new(there: Option<&Secret>) -> String {
+    there.and_then(password_of).unwrap_or_else(random_password)
+}
+
+fn opaque<const N: usize>(
+    cluster: &ValidatedCluster,
+    name: String,
+    there: Option<&Secret>,
+    data: [(&str, String); N],
+) -> Secret {
+    let mut metadata = metadata::kept(cluster, name);
+    metadata.resource_version = there.and_then(|there| there.metadata.resource_version.clone());
+    Secret { metadata, type_: Some("Opaque".to_owned()), data: Some(bytes(data)), ..Secret::default() }
 }
 
 /// Text as the data of a Secret.
