@@ -60,6 +60,10 @@ pub(crate) async fn inspect(context: &Context) -> anyhow::Result<()> {
             foreign_settings.extend(against(&expected, &found));
         }
     }
+    if !facts.floors.is_empty() && super::upkeep::lowest(context, recovers).await? != facts.floors {
+        // The master has gone down: what this standby was kept at is given anew, and then waits for its restart (P19).
+        context.parameters.set(|state| state.given = None);
+    }
     let lowered_durability = if recovers {
         Vec::new()
     } else {

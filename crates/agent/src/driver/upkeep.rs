@@ -3,22 +3,25 @@
 //!
 //! Decides only what is due. Each is pushed aside by any act of the protocol, and none changes a role.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ha::{Action, Condition, Gate, Incarnation, Instant, MemberName, Names, Postgres, StopMode, View};
 use postgres::Session;
+use postgres::command::controldata;
 use postgres::parameters::pending_restart;
 use postgres::reload::{ReloadError, reload};
 use postgres::replication::slots::{Dropped, advance_slot, drop_slots_except, ensure_slots};
 use postgres::roles::drop_roles_except;
-use postgres::settings::Access;
+use postgres::settings::{Access, floors};
 
 use super::act;
 use super::context::Context;
 use super::inspect::inspect;
 
 const BOUND: Duration = Duration::from_secs(5);
+/// Bound of a look at the control file.
+const CONTROL: Duration = Duration::from_secs(10);
 /// How often slots on a standby are moved.
 const SLOTS: Duration = Duration::from_secs(10);
 /// How often it is looked for what a user should know.
@@ -209,7 +212,22 @@ async fn configure(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// P19: what this member must not be below now. A master nothing: it goes down first. A standby what its log demands, which
+/// goes down when its master has.
+pub(super) async fn lowest(context: &Context, recovers: bool) -> anyhow::Result<BTreeMap<String, u64>> {
+    if !recovers {
+        return Ok(BTreeMap::new());
+    }
+    let control = controldata::read(&context.binaries()?, &context.layout.data(), CONTROL).await?;
+    let facts = context.tracked.get();
+    let settings = context.configuration(facts.upstream.as_ref(), &facts.names, Access::Closed)?;
+    Ok(floors(&control, &settings.user.effective()))
+}
+
 async fn give(context: &Context, session: &Session) -> anyhow::Result<()> {
+    let recovers: bool = session.value("ask whether it recovers", "SELECT pg_is_in_recovery()", &[]).await?;
+    let lowest = lowest(context, recovers).await?;
+    context.tracked.set(|facts| facts.floors = lowest);
     let facts = context.tracked.get();
     let access = if facts.gate == Gate::Open { Access::Open } else { Access::Closed };
     let settings = context.configuration(facts.upstream.as_ref(), &facts.names, access)?;

@@ -52,7 +52,7 @@ pub(super) async fn standby(context: &Context) -> anyhow::Result<()> {
         facts.gate = gate;
         facts.names = Names::Placeholder;
     });
-    configure(context, &control, &Names::Placeholder, access).await?;
+    configure(context, Some(&control), &Names::Placeholder, access).await?;
     launch(context, &binaries).await?;
     watch(context, WATCH_STANDBY).await?;
     Ok(())
@@ -68,7 +68,8 @@ pub(super) async fn primary(context: &Context, fence: &FenceToken, names: &Names
         fence.timeline(),
     );
     context.tracked.forget();
-    configure(context, &control, names, Access::Closed).await?;
+    // A master may be lower than its last life: the others follow it down (P19).
+    configure(context, None, names, Access::Closed).await?;
     let record = still_won(context, fence).await?;
     keep_won(context, &record).await?;
     make_primary(&context.layout).await?;
@@ -113,9 +114,10 @@ pub(super) async fn uproot(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// `control`: of a standby, which must not be below its last master.
 async fn configure(
     context: &Context,
-    control: &ControlData,
+    control: Option<&ControlData>,
     names: &Names,
     access: Access,
 ) -> anyhow::Result<()> {
@@ -126,7 +128,8 @@ async fn configure(
     }
     let upstream = context.tracked.get().upstream;
     let mut settings = context.configuration(upstream.as_ref(), names, access)?;
-    settings.protocol.floors = floors(control, &settings.user.effective());
+    let effective = settings.user.effective();
+    settings.protocol.floors = control.map(|control| floors(control, &effective)).unwrap_or_default();
     let lowest = settings.protocol.floors.clone();
     context.tracked.set(|facts| facts.floors = lowest);
     settings.write(&context.layout).await?;
