@@ -14,7 +14,10 @@ pub(crate) fn tree() -> PathBuf {
 
 /// Another subcommand of this program.
 pub(crate) fn xtask<const N: usize>(arguments: [&str; N]) -> Result<Command> {
-    let mut command = Command::new(std::env::current_exe().context("finding this program")?);
+    let named = std::env::current_exe().context("finding this program")?;
+    // A build in the same tree meanwhile takes the name away, not the program: what was started must still be ended.
+    let program = if named.exists() { named } else { PathBuf::from("/proc/self/exe") };
+    let mut command = Command::new(program);
     command.args(arguments).current_dir(tree());
     Ok(command)
 }
