@@ -220,7 +220,35 @@ fn k10_clients_have_time_to_read_the_new_authority() {
     world.now += SignedDuration::from_secs(1);
     world.pass(4);
     assert_ne!(world.signer(), old);
+    world.learn();
+    world.pass(4);
     assert_eq!(world.published_at(), None, "the next rotation counts anew");
+}
+
+#[test]
+fn k10_clients_have_time_to_read_the_authority_that_replaces_a_lost_one() {
+    let mut world = World::new();
+    let old = world.signer();
+    world.published.authority = None;
+    world.pass(4);
+    world.learn();
+    world.pass(4);
+    let from = world.published_at().unwrap();
+    world.learn();
+    world.now += SignedDuration::from_secs(119);
+    assert!(world.waits().unwrap().contains("from the Secret pg-app"));
+    world.pass(4);
+    let shown = |world: &World| issuer(&text(world.published.server.as_ref().unwrap(), "tls.crt").unwrap());
+    assert_eq!((shown(&world), world.published_at()), (old.clone(), Some(from)));
+    assert_eq!(trusted(&world.next().bundle).len(), 2);
+    world.now += SignedDuration::from_secs(1);
+    world.pass(4);
+    assert_ne!(shown(&world), old);
+    world.learn();
+    world.pass(4);
+    world.learn();
+    world.pass(4);
+    assert_eq!((world.waits(), world.published_at()), (None, None));
 }
 
 #[test]

@@ -17,8 +17,8 @@ use crate::{build::secrets::text, cluster::ValidatedCluster};
 /// Clients cannot acknowledge. Those that mount their Secret have a new one after 60 to 90 s.
 pub const CLIENTS_LEARN: SignedDuration = SignedDuration::from_secs(120);
 
-/// The annotation of the authority's Secret: when every member was first seen to trust the successor, RFC 3339. Clients'
-/// time counts from then. It goes when the rotation moves on.
+/// The annotation of the authority's Secret: when every member was first seen to trust the newest authority, RFC 3339.
+/// Clients' time counts from then. It goes when the old one is no longer trusted.
 pub(super) const PUBLISHED_AT: &str = "matriarch.dev/published-at";
 
 /// The annotation of the authority's Secret: the wish that its newest authority was made for.
@@ -53,7 +53,7 @@ pub(super) struct Authorities {
     pub(super) published_at: Option<Timestamp>,
     /// What members and clients are to trust, PEM.
     pub(super) bundle: Bundle,
-    /// Every member trusts the current one.
+    /// Every member trusts the current one, and clients had time to.
     pub(super) trusted: bool,
     /// For people.
     pub(super) told: Told,
@@ -80,7 +80,7 @@ pub(super) fn rotate(
     let published_at = stored.and_then(|secret| annotation(secret, PUBLISHED_AT));
     // One of the future is a clock's mistake, and would never be over.
     let published_at =
-        published_at.and_then(|at| at.parse::<Timestamp>().ok()).filter(|at| next.is_some() && *at <= now);
+        published_at.and_then(|at| at.parse::<Timestamp>().ok()).filter(|at| *at <= now);
     let published = published(existing);
     let trusts = published.as_ref().map(Bundle::authorities).unwrap_or_default();
     let silent = silent(existing, members);
@@ -122,7 +122,7 @@ pub(super) fn rotate(
     let waits = |text: String| Told { waits: Some(text), done: None };
     let listed = |names: &BTreeSet<String>| names.iter().cloned().collect::<Vec<_>>().join(", ");
     match step {
-        Step::Steady => {}
+        Step::Steady => to_be.published_at = None,
         Step::MakeNext => {
             to_be.next = Some(Authority::create(&cluster.name, now).map_err(made)?);
             to_be.published_at = None;
@@ -151,8 +151,12 @@ pub(super) fn rotate(
             ));
         }
         Step::SignWithNext(_) => sign_with_next(cluster, &mut to_be, now),
+        // Also where an authority that was lost is replaced: its leaves serve until clients know the new one.
         Step::AwaitLeaves(_) if silent.is_empty() => {
-            to_be.told = waits("certificates of the new authority are being made".to_owned());
+            let learn = clients_learn(cluster, &mut to_be, now);
+            to_be.trusted = learn.is_none();
+            to_be.told =
+                waits(learn.unwrap_or_else(|| "certificates of the new authority are being made".to_owned()));
         }
         Step::AwaitLeaves(_) => {
             to_be.told = waits(format!(
@@ -166,23 +170,28 @@ pub(super) fn rotate(
 
 /// Clients are given time to read the bundle before the first leaf of the new authority is shown to them.
 fn sign_with_next(cluster: &ValidatedCluster, to_be: &mut Authorities, now: Timestamp) {
-    let Some(next) = to_be.next.take() else { return };
-    let published_at = *to_be.published_at.get_or_insert(now);
-    let from = published_at.saturating_add(CLIENTS_LEARN).unwrap_or(Timestamp::MAX);
-    if now < from {
-        to_be.next = Some(next);
-        to_be.told.waits = Some(format!(
-            "every member trusts the new certificate authority; clients have until {from:.0} to read it from the Secret {}",
-            api::names::app_secret(&cluster.name)
-        ));
+    to_be.told.waits = clients_learn(cluster, to_be, now);
+    if to_be.told.waits.is_some() {
         return;
     }
+    let Some(next) = to_be.next.take() else { return };
     to_be.current = next;
-    to_be.published_at = None;
     to_be.told = Told {
         waits: Some("certificates of the new authority are being made".to_owned()),
         done: Some("every member trusts the new certificate authority; it signs from now on".to_owned()),
     };
+}
+
+/// Until when clients have time, for people; none once it is over. It begins when this is first asked.
+fn clients_learn(cluster: &ValidatedCluster, to_be: &mut Authorities, now: Timestamp) -> Option<String> {
+    let published_at = *to_be.published_at.get_or_insert(now);
+    let from = published_at.saturating_add(CLIENTS_LEARN).unwrap_or(Timestamp::MAX);
+    (now < from).then(|| {
+        format!(
+            "every member trusts the new certificate authority; clients have until {from:.0} to read it from the Secret {}",
+            api::names::app_secret(&cluster.name)
+        )
+    })
 }
 
 /// Members that do not show the digest of what is published. Everybody is silent before anything is.
