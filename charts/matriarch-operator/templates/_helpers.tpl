@@ -72,6 +72,10 @@ Kubernetes lets nobody grant what he does not hold: every verb in a member's Rol
 - apiGroups: [discovery.k8s.io]
   resources: [endpointslices]
   verbs: [get, list, watch, create, update, delete]
+# What Kubernetes made of a selector that somebody gave to pgwrite or pgread (K1).
+- apiGroups: [""]
+  resources: [endpoints]
+  verbs: [get, delete]
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch, delete]

@@ -68,6 +68,8 @@ pub mod reasons {
     pub const NAME_TAKEN: &str = "NameTaken";
     /// The first updated member did not become healthy in time.
     pub const FIRST_MEMBER_UNHEALTHY: &str = "FirstMemberUnhealthy";
+    /// A Service of a route had a selector (K1).
+    pub const SELECTOR: &str = "SelectorTakenAway";
     /// Kubernetes refused an object.
     pub const OBJECT_REFUSED: &str = "ObjectRefused";
     /// The cluster is being deleted.

@@ -32,6 +32,7 @@ use crate::{
 mod applier;
 pub mod dry_run;
 mod give_up;
+mod selector;
 
 pub use applier::{Applier, ApplyError};
 
@@ -44,6 +45,8 @@ pub struct Applied {
     pub deleted: Option<(String, String)>,
     /// The StatefulSet was deleted to change its claim template; it is made again at once.
     pub claim_template_changed: bool,
+    /// Services of routes that had a selector, or slices that Kubernetes made of one.
+    pub selectors_taken_away: Vec<String>,
 }
 
 /// Writes everything.
@@ -88,6 +91,10 @@ pub async fn apply(
     let mut families = Vec::new();
     for (service, route) in [write, read].iter().zip(&routes) {
         let service = applier.apply(cluster, service).await?;
+        let taken = selector::take_away(calls, &cluster.namespace, &service).await;
+        if taken.map_err(|source| ApplyError::Selector { source })? {
+            done.selectors_taken_away.push(route.service.clone());
+        }
         let spec = service.spec.unwrap_or_default();
         for family in spec.ip_families.unwrap_or_default() {
             let kind = if family == Family::V6.as_str() { Family::V6 } else { Family::V4 };

@@ -182,6 +182,7 @@ async fn one(cluster: &PostgresCluster, context: &Context) -> Result<Action, Err
     }
     let waiting = outcome.progress != Progress::Settled
         || outcome.rotation != Told::default()
+        || !outcome.applied.selectors_taken_away.is_empty()
         || !facts::missing(&facts).is_empty();
     let by_kubernetes = outcome.refused.is_some_and(|(reason, _)| reason != reasons::REFUSED);
     Ok(Action::requeue(match (waiting, by_kubernetes) {
@@ -356,6 +357,13 @@ async fn announce(
     if applied.record_made {
         let note = "the record was made; the first master is being initialised";
         events.tell(cluster, Severity::Normal, reasons::INITIALISING, "Create", note).await;
+    }
+    for service in &applied.selectors_taken_away {
+        tracing::warn!(cluster = %cluster.name_any(), service, "selector taken away");
+        let note = format!(
+            "the Service {service} had a selector, which leads clients to any pod that it matches; it was taken away, since the master says where {service} leads"
+        );
+        events.tell(cluster, Severity::Warning, reasons::SELECTOR, "PutRight", &note).await;
     }
     if let Some((pod, why)) = &applied.deleted {
         tracing::info!(cluster = %cluster.name_any(), pod, why, "pod deleted");

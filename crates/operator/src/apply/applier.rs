@@ -54,6 +54,13 @@ pub enum ApplyError {
         #[source]
         source: CallError,
     },
+    /// A selector on a route, or what came of it, is still there.
+    #[error("cannot take the selector off a Service of a route")]
+    Selector {
+        /// Why not.
+        #[source]
+        source: CallError,
+    },
     /// A renamed Service was not deleted.
     #[error("cannot delete a Service of a former name")]
     Orphan {
@@ -103,6 +110,7 @@ impl ApplyError {
         match self {
             Self::Object { source, .. }
             | Self::Slice { source }
+            | Self::Selector { source }
             | Self::Orphan { source }
             | Self::Record { source }
             | Self::Claim { source }

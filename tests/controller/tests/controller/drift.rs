@@ -6,7 +6,8 @@
 use std::time::Duration;
 
 use api::names;
-use kube::api::{DeleteParams, PropagationPolicy};
+use kube::ResourceExt as _;
+use kube::api::{DeleteParams, ListParams, PropagationPolicy};
 use serde_json::{Value, json};
 
 use crate::agents::Agents;
@@ -82,7 +83,6 @@ async fn a_deleted_object_comes_back() {
 async fn an_edited_object_is_put_right() {
     let (world, operator, _agents) = formed("edited").await;
     let before = dump(&world).await;
-    // A selector that somebody adds is not among them: server-side apply leaves a field to whoever added it.
     let edits: Vec<(Kind, String, Value)> = vec![
         (world::SERVICE_ACCOUNT, names::member_role("pg"), json!({"automountServiceAccountToken": true})),
         (world::ROLE, names::member_role("pg"), json!({"rules": []})),
@@ -136,6 +136,28 @@ async fn an_edited_object_is_put_right() {
         }
     }
     assert!(left.is_empty(), "not put right:\n{}", left.join("\n"));
+}
+
+#[tokio::test]
+async fn a_selector_on_a_route_is_taken_away() {
+    let (world, operator, _agents) = formed("selector").await;
+    let before = dump(&world).await;
+    for service in [names::write_service("pg"), names::read_service("pg")] {
+        let selector = json!({"spec": {"selector": {"matriarch.dev/cluster": "pg"}}});
+        world.merge(&world::SERVICE, &service, &selector).await;
+        // Kubernetes' own: it is there for an instant, or was deleted before this looks.
+        as_before(&world, &operator, &before, &format!("{service} got a selector")).await;
+        let strange = || async {
+            let slices = world.dynamic(&world::SLICE);
+            let of = ListParams::default().labels(&format!("kubernetes.io/service-name={service}"));
+            let names: Vec<_> =
+                slices.list(&of).await.unwrap().items.into_iter().map(|slice| slice.name_any()).collect();
+            let ours = names.len() == 1 && names[0] == format!("{service}-ipv4");
+            if ours { Ok(()) } else { Err(names) }
+        };
+        wait::until("only the slice of the operator's own", strange).await;
+        wait::always(Duration::from_secs(2), "only that slice", strange).await;
+    }
 }
 
 #[tokio::test]

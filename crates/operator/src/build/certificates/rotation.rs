@@ -79,8 +79,7 @@ pub(super) fn rotate(
     let next = next.filter(|next| next.fingerprint() != current.fingerprint());
     let published_at = stored.and_then(|secret| annotation(secret, PUBLISHED_AT));
     // One of the future is a clock's mistake, and would never be over.
-    let published_at =
-        published_at.and_then(|at| at.parse::<Timestamp>().ok()).filter(|at| *at <= now);
+    let published_at = published_at.and_then(|at| at.parse::<Timestamp>().ok()).filter(|at| *at <= now);
     let published = published(existing);
     let trusts = published.as_ref().map(Bundle::authorities).unwrap_or_default();
     let silent = silent(existing, members);
