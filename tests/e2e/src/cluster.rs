@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use api::names;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
@@ -207,7 +208,15 @@ pub(crate) fn tell(
     target: Duration,
     bound: Duration,
 ) -> Result<()> {
-    let mark = if took > target { "  ABOVE TARGET" } else { "" };
+    let above = took > target;
+    let mark = if above { "  ABOVE TARGET" } else { "" };
+    if above {
+        let before = took + Duration::from_secs(5);
+        world
+            .to_explain
+            .borrow_mut()
+            .push(Timestamp::now().saturating_sub(before).unwrap_or(Timestamp::MIN)..Timestamp::now());
+    }
     world.say(format!("{what}: {:.2} s (target {:.1} s){mark}", took.as_secs_f64(), target.as_secs_f64()));
     ensure!(took <= bound, "{what}: {took:?} is more than the bound of {bound:?}");
     Ok(())

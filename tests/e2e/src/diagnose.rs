@@ -1,8 +1,12 @@
 //! What a failed scenario leaves for people: the objects, the agents' own account, the ends of logs.
 
+use std::ops::Range;
+
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::api::{ListParams, LogParams};
 use kube::{Api, ResourceExt};
+use serde_json::Value;
 
 use crate::cluster::{clusters, status_page};
 use crate::seen::Seen;
@@ -12,6 +16,51 @@ use crate::world::World;
 const LINES: i64 = 25;
 /// Characters of each line: JSON logs can be very long.
 const WIDTH: usize = 400;
+
+/// Lines of an explanation.
+const EXPLAINED: usize = 150;
+
+/// Why something took so long, in the members' own words: what they logged meanwhile, in order of time, without the
+/// clients' part. Never fails.
+pub(crate) async fn explain(world: &World, when: &Range<Timestamp>) {
+    let seconds = Timestamp::now().as_second().saturating_sub(when.start.as_second()).saturating_add(1);
+    let mut lines = Vec::new();
+    for namespace in world.namespaces() {
+        let pods = world.api::<Pod>(&namespace).list(&ListParams::default()).await;
+        for pod in pods.map(|list| list.items).unwrap_or_default() {
+            if !pod.labels().contains_key(api::names::labels::POOL) {
+                continue;
+            }
+            let name = pod.name_any();
+            for previous in [true, false] {
+                let parameters = LogParams { since_seconds: Some(seconds), previous, ..LogParams::default() };
+                let Ok(text) = world.api::<Pod>(&namespace).logs(&name, &parameters).await else { continue };
+                lines.extend(text.lines().filter_map(|line| own_words(&name, line, when)));
+            }
+        }
+    }
+    lines.sort();
+    world.say(format!("the members' account of {:.0} to {:.0}:", when.start, when.end));
+    for (_, line) in lines.iter().take(EXPLAINED) {
+        world.say(format!("  {}", cut(line, WIDTH)));
+    }
+}
+
+/// Time, member and the rest of a line that the agent or the supervisor wrote; PostgreSQL's only where it is not a client's.
+fn own_words(pod: &str, line: &str, when: &Range<Timestamp>) -> Option<(Timestamp, String)> {
+    let Ok(Value::Object(mut fields)) = serde_json::from_str::<Value>(line) else { return None };
+    let mut text = |name: &str| match fields.remove(name) {
+        Some(Value::String(text)) => Some(text),
+        other => other.map(|other| other.to_string()),
+    };
+    let at: Timestamp = text("timestamp")?.parse().ok()?;
+    let (level, message) = (text("level")?, text("message").unwrap_or_default());
+    if !when.contains(&at) || fields.get("backend_type").and_then(Value::as_str) == Some("client backend") {
+        return None;
+    }
+    let rest: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    Some((at, format!("{} {pod} {level} {message} {}", at.strftime("%H:%M:%S%.3f"), rest.join(" "))))
+}
 
 /// Prints what can be found out about each namespace that the run made. Never fails.
 pub(crate) async fn dump(world: &World) {

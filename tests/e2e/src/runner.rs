@@ -35,6 +35,9 @@ pub(crate) struct Arguments {
     /// Leaves the namespaces of failed scenarios as they are, and stops at the first failure.
     #[arg(long)]
     keep: bool,
+    /// Runs what was chosen so many times: what happens once in ten is a bug, too.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    repeat: u32,
 }
 
 /// Runs what was asked for.
@@ -51,7 +54,8 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     let world = World::open(arguments.kubeconfig.as_ref(), arguments.client_image.clone()).await?;
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
-    for scenario in chosen {
+    let rounds = usize::try_from(arguments.repeat)?;
+    for scenario in std::iter::repeat_n(&chosen, rounds).flatten() {
         if scenario.needs_rig && !world.has_rig() {
             println!("SKIP  {:<20} needs the rig", scenario.name);
             skipped += 1;
@@ -69,6 +73,9 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode> {
                 println!("OK    {:<20} {seconds:.1} s", scenario.name);
                 passed += 1;
                 faults::mend(&world).await?;
+                for when in world.to_explain.take() {
+                    diagnose::explain(&world, &when).await;
+                }
             }
             Err(error) => {
                 println!("FAIL  {:<20} {seconds:.1} s: {error:#}", scenario.name);

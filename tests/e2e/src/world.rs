@@ -3,12 +3,14 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
 use hyper::http;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Node};
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -35,6 +37,8 @@ pub(crate) struct World {
     pub(crate) examples: PathBuf,
     /// What is broken now and must be mended before the next scenario.
     pub(crate) outstanding: RefCell<Outstanding>,
+    /// When something took longer than it should: the members' logs of that time tell why.
+    pub(crate) to_explain: RefCell<Vec<Range<Timestamp>>>,
     xtask: Option<PathBuf>,
     shared: RefCell<Option<Rc<Cluster>>>,
     namespaces: RefCell<Vec<String>>,
@@ -66,6 +70,7 @@ impl World {
             client_image,
             examples: PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples")),
             outstanding: RefCell::default(),
+            to_explain: RefCell::default(),
             xtask: std::env::var_os("MATRIARCH_XTASK").map(PathBuf::from),
             shared: RefCell::default(),
             namespaces: RefCell::default(),
