@@ -55,7 +55,8 @@ fn own_words(pod: &str, line: &str, when: &Range<Timestamp>) -> Option<(Timestam
     };
     let at: Timestamp = text("timestamp")?.parse().ok()?;
     let (level, message) = (text("level")?, text("message").unwrap_or_default());
-    if !when.contains(&at) || fields.get("backend_type").and_then(Value::as_str) == Some("client backend") {
+    let of_a_client = fields.get("backend").and_then(Value::as_str) == Some("client backend");
+    if !when.contains(&at) || of_a_client {
         return None;
     }
     let rest: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
