@@ -3,7 +3,6 @@
 use ha::{Action, Bootstrap, Epoch, Gate, Names, Timeline};
 
 use crate::api_server::Request;
-use crate::dice::MS;
 use crate::event::Event;
 use crate::member::{Pending, State};
 use crate::world::World;
@@ -144,7 +143,7 @@ impl World {
     }
 
     /// Every id between the own timeline and the next, so that PostgreSQL chooses that one (P11).
-    fn plant(&mut self, m: usize, timeline: Timeline) {
+    pub(crate) fn plant(&mut self, m: usize, timeline: Timeline) {
         let plant = self.world_rules.plant_timelines;
         let Some(member) = self.members.get_mut(m) else { return };
         let Some(data) = &mut member.data else { return };
@@ -197,15 +196,7 @@ impl World {
                 self.copy_done(m, action);
             }
             Action::Seal { below } => {
-                let standby = member.standby_mut().map(|standby| {
-                    standby.upstream = None;
-                    standby.upstreams += 1;
-                    standby.end = None;
-                    standby.conn
-                });
-                if let (Some(Some(conn)), true) = (standby, self.world_rules.seal_stops_stream) {
-                    self.close(conn);
-                }
+                self.detach(m);
                 self.later(disk, Event::SealPromise { m, agent: life, below: below.0 });
                 return;
             }
@@ -267,22 +258,7 @@ impl World {
                     if let Some(known) = known.filter(newer) {
                         member.promise.last_record = Some(known);
                     }
-                    let Some(pg) = member.pg_life() else { return };
-                    let mut close = None;
-                    if let Some(standby) = member.standby_mut() {
-                        let same = standby
-                            .upstream
-                            .as_ref()
-                            .is_some_and(|old| old.member == upstream.member && old.boot == upstream.boot);
-                        close = standby.conn.filter(|_| !same);
-                        standby.upstream = Some(upstream.clone());
-                        standby.upstreams += 1;
-                        standby.end = None;
-                    }
-                    if let Some(conn) = close {
-                        self.close(conn);
-                    }
-                    self.later(5 * MS, Event::Connect { m, pg });
+                    self.attach(m, upstream);
                 }
             }
             _ => {}

@@ -355,25 +355,11 @@ impl World {
         let weak = self.dice.permille(self.weak_commits);
         let cancel = self.dice.permille(20);
         let patience = self.dice.millis(1, 2000);
-        let now = self.now;
-        let Some(member) = self.members.get_mut(m) else { return };
-        let Some(pg) = member.pg_life() else { return };
-        let Some(timeline) = member.primary().map(|primary| primary.timeline) else { return };
-        if member.full_until > now {
-            self.say(|| format!("pg-{m} PANIC: no space left for WAL"));
-            self.kill_postgres(m);
-            return;
-        }
-        let Some(data) = &mut member.data else { return };
-        data.wal.append(record, timeline);
-        let to = data.wal.end();
-        if let Some(primary) = member.primary_mut().filter(|_| !weak) {
-            primary.waiting.insert(to);
-        }
+        let pg = self.members.get(m).and_then(crate::member::Member::pg_life);
+        let (Some(at), Some(pg)) = (self.commit_on(m, record, weak, flush), pg) else { return };
         if cancel {
-            self.later(patience, Event::Cancel { m, pg, at: to });
+            self.later(patience, Event::Cancel { m, pg, at });
         }
-        self.later(flush, Event::PrimaryFlush { m, pg, to });
     }
 
     pub(crate) fn primary_flushed(&mut self, m: usize, pg: u64, to: usize) {
@@ -465,7 +451,7 @@ impl World {
         let record = self.id();
         let now = self.now;
         let Some(member) = self.members.get_mut(m) else { return };
-        let (Some(pg), Some(agent)) = (member.pg_life(), member.agent_life()) else { return };
+        let (Some(pg), agent) = (member.pg_life(), member.agent_life().unwrap_or(0)) else { return };
         let timeline = member.primary().map(|primary| primary.timeline);
         if let (Some(timeline), Some(data)) = (timeline, &mut member.data) {
             data.wal.append(record, timeline);
@@ -543,32 +529,11 @@ impl World {
         let Some(member) = self.members.get_mut(m) else { return };
         if let Action::Rewind { .. } = action {
             let Some(data) = &mut member.data else { return };
-            if data.control != source.control {
-                let common = data.wal.common(&source.wal);
-                data.wal.records.truncate(common);
-                data.wal.records.extend(
-                    source
-                        .wal
-                        .records
-                        .iter()
-                        .skip(common)
-                        .take(source.wal.flushed - common.min(source.wal.flushed)),
-                );
-                data.wal.flushed = data.wal.end();
-                data.consistent_at = source.wal.flushed;
-                data.control = source.control;
-            }
+            data.rewind_to(&source);
             data.torn = false;
             member.promise.rewinding = false;
         } else {
-            let mut data = source;
-            data.wal.records.truncate(data.wal.flushed);
-            data.consistent_at = data.wal.end();
-            data.clean = false;
-            data.was_standby = true;
-            data.signal = true;
-            data.torn = false;
-            data.gate_open = false;
+            let data = source.cloned();
             member.data = Some(data);
             member.promise.system_identifier = system;
             member.promise.bootstrap = ha::Bootstrap::Member;
