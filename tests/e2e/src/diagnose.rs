@@ -60,6 +60,7 @@ fn own_words(pod: &str, line: &str, when: &Range<Timestamp>) -> Option<(Timestam
         return None;
     }
     let rest: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let message = message.replace('\n', " ");
     Some((at, format!("{} {pod} {level} {message} {}", at.strftime("%H:%M:%S%.3f"), rest.join(" "))))
 }
 
