@@ -21,7 +21,7 @@ pub(crate) struct Arguments {
     layer: Option<Layer>,
     /// For `e2e` and `controller`: only what has one of these in its name.
     names: Vec<String>,
-    /// For `e2e`: also those that take too long for CI.
+    /// For `e2e`: also those that take too long for CI. For `driver`: after every step.
     #[arg(long)]
     all: bool,
     /// For `e2e`: stop at the first failure and leave everything as it is, the rig too.
@@ -40,6 +40,8 @@ enum Layer {
     Sim,
     /// Facts about PostgreSQL on servers of their own.
     Postgres,
+    /// The agent ended after each of its steps, on servers of its own.
+    Driver,
     /// The operator against an API server without nodes.
     Controller,
     /// The charts.
@@ -59,6 +61,7 @@ impl Layer {
             Self::Unit => layers::unit(),
             Self::Sim => layers::sim(),
             Self::Postgres => layers::postgres(),
+            Self::Driver => layers::driver(arguments.all),
             Self::Controller => layers::controller(&arguments.names),
             Self::Chart => layers::chart(),
             Self::E2e => layers::e2e(&arguments.names, arguments.all, arguments.keep),

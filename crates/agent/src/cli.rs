@@ -2,6 +2,7 @@
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use kubernetes::client::Origin;
 
 use crate::config::{Config, SupervisorConfig};
 use crate::{install, run, supervisor};
@@ -41,7 +42,7 @@ impl Cli {
             Mode::Supervise(config) => supervisor::run(config).context("cannot supervise"),
             Mode::Run(config) => {
                 telemetry::init()?;
-                run::run(*config)
+                run::run(*config, Origin::InCluster)
             }
         }
     }

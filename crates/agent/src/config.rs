@@ -46,6 +46,9 @@ pub struct Config {
     /// Where the `postgres` binary and its tools are; found on PATH and in the usual places when not given.
     #[arg(long, env = "MATRIARCH_PG_BIN")]
     pub pg_bin: Option<PathBuf>,
+    /// The addresses on which PostgreSQL listens: all of the pod's. Several members on one machine need one each.
+    #[arg(long, env = "MATRIARCH_PG_LISTEN", default_value = "*", hide = true)]
+    pub pg_listen: String,
     /// Writes every decision with what it was made on to this file, from the agent's start on, until it has grown to
     /// 256 MiB: for `cargo xtask sim --replay`.
     #[arg(long, env = "MATRIARCH_DECISION_LOG")]

@@ -33,7 +33,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use futures::future::BoxFuture;
 use ha::{
     Action, Announcement, Condition, Decision, FenceToken, Gate, Instant, Memory, Phase, Postgres, Record,
     RecordView, View,
@@ -48,7 +47,6 @@ use postgres::Layout;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-use crate::api_server;
 use crate::clock;
 use crate::config::Config;
 use crate::http::{Findings, StatusHandle};
@@ -84,11 +82,12 @@ const LINGER: Duration = Duration::from_secs(15);
 /// Drives until the supervisor has been told that all is finished, or a part that cannot be mended fails.
 pub async fn run(
     config: Config,
+    api_server: Origin,
     postmaster: Postmaster,
     channel: Channel,
     status: StatusHandle,
 ) -> anyhow::Result<()> {
-    Driver::start(config, postmaster, channel, status).await?.turns().await
+    Driver::start(config, api_server, postmaster, channel, status).await?.turns().await
 }
 
 struct Driver {
@@ -118,15 +117,13 @@ struct Driver {
 impl Driver {
     async fn start(
         config: Config,
+        api_server: Origin,
         postmaster: Postmaster,
         channel: Channel,
         status: StatusHandle,
     ) -> anyhow::Result<Self> {
-        let clients = Clients::build(Origin::InCluster, CALL).await.context("reaching the API server")?;
-        let renew = || -> BoxFuture<'static, anyhow::Result<Clients>> {
-            Box::pin(async { Ok(Clients::build(Origin::InCluster, CALL).await?) })
-        };
-        let clients = api_server::watched_over(clients, Box::new(renew), status.clone());
+        let clients = Clients::build(api_server, CALL).await.context("reaching the API server")?;
+        let clients = clients.observed(api_server, CALL, Arc::new(status.clone()));
         let calls = Calls::new(clients.calls.clone(), CALL);
         let lease = api::names::lease(&config.cluster);
         let layout = Layout::new(&config.places.volume)

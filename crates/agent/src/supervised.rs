@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ha::Boot;
+use postgres::steps::{self, Kind};
 use tokio::sync::watch;
 
 pub use crate::control::{Exit, PostmasterSignal, StartCommand};
@@ -268,6 +269,18 @@ impl Postmaster {
         self.inner.wishes.send(wish).map_err(|error| match error.kind() {
             std::io::ErrorKind::WouldBlock => SupervisedError::Silent { bound: Duration::ZERO },
             _ => SupervisedError::SupervisorGone,
-        })
+        })?;
+        steps::took(Kind::Supervisor, || {
+            let wish = match wish {
+                ToSupervisor::Heartbeat { .. } => "heartbeat",
+                ToSupervisor::Start(_) => "start",
+                ToSupervisor::Kill { .. } => "kill",
+                ToSupervisor::Signal(PostmasterSignal::Reload) => "reload",
+                ToSupervisor::Signal(PostmasterSignal::Fast) => "fast stop",
+                ToSupervisor::Finished => "finished",
+            };
+            wish.to_owned()
+        });
+        Ok(())
     }
 }

@@ -12,6 +12,8 @@ use std::sync::{Arc, LazyLock};
 
 use tokio::sync::Mutex;
 
+use crate::steps::{self, Kind};
+
 /// A file operation that failed, with the step and the path.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {step} {}", path.display())]
@@ -54,7 +56,9 @@ pub fn write(path: &Path, content: &[u8], mode: u32) -> Result<(), DurableError>
     file.sync_all().map_err(at("fsync", &temporary))?;
     drop(file);
     fs::rename(&temporary, path).map_err(at("rename into place", path))?;
-    sync_directory(directory)
+    sync_directory(directory)?;
+    steps::took(Kind::File, || format!("wrote {}", path.display()));
+    Ok(())
 }
 
 /// Like [`write`], but leaves a file alone that has this content already. True when it wrote.
@@ -75,6 +79,7 @@ pub fn remove(path: &Path) -> Result<bool, DurableError> {
     match fs::remove_file(path) {
         Ok(()) => {
             sync_directory(path.parent().unwrap_or(Path::new(".")))?;
+            steps::took(Kind::File, || format!("removed {}", path.display()));
             Ok(true)
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -88,6 +93,7 @@ pub fn rename(from: &Path, to: &Path) -> Result<(), DurableError> {
     for side in [from, to] {
         sync_directory(side.parent().unwrap_or(Path::new(".")))?;
     }
+    steps::took(Kind::File, || format!("moved {} to {}", from.display(), to.display()));
     Ok(())
 }
 
@@ -96,6 +102,7 @@ pub fn remove_tree(path: &Path) -> Result<bool, DurableError> {
     match fs::remove_dir_all(path) {
         Ok(()) => {
             sync_directory(path.parent().unwrap_or(Path::new(".")))?;
+            steps::took(Kind::File, || format!("removed {}", path.display()));
             Ok(true)
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),

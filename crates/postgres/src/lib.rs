@@ -36,6 +36,7 @@ pub mod seal;
 pub mod server;
 pub mod session;
 pub mod settings;
+pub mod steps;
 mod wait;
 pub mod wal;
 pub mod walsender;

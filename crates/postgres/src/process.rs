@@ -13,6 +13,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 
+use crate::steps::{self, Kind};
+
 /// Lines of standard error that are kept for the error message.
 const KEPT_LINES: usize = 20;
 
@@ -118,6 +120,7 @@ impl Program {
         let failed = |source| ProgramError::Run { program: self.name(), source };
         let mut child =
             self.command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(failed)?;
+        steps::took(Kind::Program, || format!("{} has begun", self.name()));
         let mut out = child.stdout.take();
         let err = child.stderr.take();
         let mut tail = Tail::default();
@@ -138,7 +141,10 @@ impl Program {
             child.wait().await
         };
         match tokio::time::timeout(bound, work).await {
-            Ok(Ok(status)) => Ok(Finished { status, stdout, said: tail.text() }),
+            Ok(Ok(status)) => {
+                steps::took(Kind::Program, || format!("{} has ended", self.name()));
+                Ok(Finished { status, stdout, said: tail.text() })
+            }
             Ok(Err(source)) => Err(failed(source)),
             Err(_) => Err(ProgramError::Timeout { program: self.name(), bound, said: tail.text() }),
         }

@@ -15,6 +15,7 @@ use crate::command::rewind;
 use crate::durable::{self, DurableError};
 use crate::layout::Layout;
 use crate::process::environment;
+use crate::steps::{self, Kind};
 
 pub use observe::{Observation, Primary, Prober, Standby};
 
@@ -123,7 +124,11 @@ pub fn stop(layout: &Layout, mode: StopMode) -> Result<(), ServerError> {
 pub(crate) fn signal(pid: i32, signal: Signal) -> std::io::Result<()> {
     let Some(pid) = Pid::from_raw(pid) else { return Ok(()) };
     match kill_process(pid, signal) {
-        Err(rustix::io::Errno::SRCH) | Ok(()) => Ok(()),
+        Ok(()) => {
+            steps::took(Kind::Signal, || format!("{signal:?}"));
+            Ok(())
+        }
+        Err(rustix::io::Errno::SRCH) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }

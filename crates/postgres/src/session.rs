@@ -14,6 +14,7 @@ use tokio_postgres::{Client, Config, NoTls, Row};
 
 use crate::layout::Layout;
 use crate::settings::SUPERUSER;
+use crate::steps::{self, Kind};
 
 /// The agent's application name: never one that counts in `synchronous_standby_names`.
 pub const APPLICATION_NAME: &str = "matriarch";
@@ -208,7 +209,10 @@ impl Session {
         work: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<T, SqlError> {
         match tokio::time::timeout(self.bound, work).await {
-            Ok(Ok(value)) => Ok(value),
+            Ok(Ok(value)) => {
+                steps::took(Kind::Statement, || what.to_owned());
+                Ok(value)
+            }
             Ok(Err(source)) => Err(SqlError::Failed { what, source }),
             Err(_) => Err(SqlError::Timeout { what, bound: self.bound }),
         }

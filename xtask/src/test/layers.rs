@@ -82,6 +82,22 @@ pub(super) fn postgres() -> Result<Counts> {
     Ok(counts)
 }
 
+/// The major version on which the agent is ended after each of its steps.
+const DRIVER_MAJOR: u8 = 17;
+
+/// Supervisors and agents on real servers beside an API server of the test's own: the agent is ended after some of its
+/// steps in each story, or after every one.
+pub(super) fn driver(all: bool) -> Result<Counts> {
+    let servers = servers::ensure()?;
+    let servers = servers.iter().find(|it| it.major == DRIVER_MAJOR).context("no servers of that major")?;
+    let mut tests = this::cargo(["run", "--package", "matriarch-driver", "--locked", "--quiet"]);
+    tests.args(["--config", &servers.cargo_runner()?, "--"]);
+    if all {
+        tests.arg("--all");
+    }
+    counts::tests(tests)
+}
+
 /// The operator against etcd, API server and controller manager alone, beside any other rig.
 pub(super) fn controller(names: &[String]) -> Result<Counts> {
     let _rig = StartedRig::unless_running(Some(CONTROLLER), &["--nodes", "0"])?;

@@ -184,6 +184,7 @@ impl Context {
             promise.incarnation,
             self.config.cluster.clone(),
         );
+        protocol.listen_addresses.clone_from(&self.config.pg_listen);
         protocol.tls = Some(self.files.server_tls());
         protocol.names = if *names == Names::Unknown { Names::Placeholder } else { names.clone() };
         protocol.floors = self.tracked.get().floors;

@@ -1,7 +1,8 @@
 //! Clients that count what they ask, and read their credentials anew once when these are refused (K11).
 //!
 //! Must never take a refusal for a fact about an object, nor read the credentials again and again: the answer is handed on
-//! as it is, and only an answer that is no 401 allows the next renewal. Proved by the tests below.
+//! as it is, and only an answer that is no 401, or a renewal that came to nothing, allows the next renewal. Proved by the
+//! tests below.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -43,14 +44,17 @@ struct State {
     clients: Clients,
     /// Counts renewals: a late answer to older credentials says nothing of the newer.
     generation: u64,
-    /// Renewed, or about to be, since the server last accepted us.
+    /// A renewal is under way.
+    renewing: bool,
+    /// Renewed since the server last accepted us.
     renewed: bool,
+    /// Told as refused.
     refused: bool,
 }
 
 pub(super) fn observed(clients: Clients, renew: Renew, observer: Arc<dyn Observer>) -> Clients {
     let namespace = clients.namespace.clone();
-    let state = Mutex::new(State { clients, generation: 0, renewed: false, refused: false });
+    let state = Mutex::new(State { clients, generation: 0, renewing: false, renewed: false, refused: false });
     let identity = Arc::new(Identity { state, renew, observer });
     let client = |watches: bool| {
         let identity = Arc::clone(&identity);
@@ -93,32 +97,55 @@ impl Identity {
     async fn unauthorized(&self, generation: u64) {
         {
             let mut state = self.lock();
-            if state.generation != generation {
+            if state.renewing || state.generation != generation {
                 return;
             }
-            if std::mem::replace(&mut state.renewed, true) {
-                if generation > 0 && !std::mem::replace(&mut state.refused, true) {
+            if state.renewed {
+                if !std::mem::replace(&mut state.refused, true) {
                     tracing::error!("the API server refuses this identity, also after it was read anew");
                     self.observer.refused(true);
                 }
                 return;
             }
+            state.renewing = true;
         }
-        match (self.renew)().await {
+        // Whoever asked may give up meanwhile: then nothing was renewed, and the next refusal tries again.
+        let renewing = Renewing(self);
+        let renewed = (self.renew)().await;
+        drop(renewing);
+        match renewed {
             Ok(clients) => {
                 tracing::warn!("the API server refused this identity: it was read anew");
                 let mut state = self.lock();
                 state.clients = clients;
                 state.generation += 1;
+                state.renewed = true;
             }
             Err(error) => {
-                tracing::warn!(%error, "the API server refused this identity, and it cannot be read anew");
+                tracing::warn!(error = %chain(&error), "the API server refused this identity, and it cannot be read anew");
             }
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Ends a renewal however it ends.
+struct Renewing<'a>(&'a Identity);
+
+impl Drop for Renewing<'_> {
+    fn drop(&mut self) {
+        self.0.lock().renewing = false;
+    }
+}
+
+/// The error and what caused it.
+fn chain(error: &ClientError) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
     }
 }
 
@@ -236,6 +263,36 @@ mod tests {
         let asked = seen.asked.lock().unwrap();
         assert_eq!(asked.len(), 8);
         assert_eq!(asked[1], Asked { verb: "get", resource: "pods", status: Some(200) });
+    }
+
+    #[tokio::test]
+    async fn k11_a_renewal_that_came_to_nothing_is_tried_again() {
+        let old = Arc::new(AtomicU16::new(401));
+        let renewals = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&renewals);
+        let renew: Renew = Box::new(move || match count.fetch_add(1, Ordering::Relaxed) {
+            0 => Box::pin(std::future::pending()),
+            1 => Box::pin(async {
+                let missing =
+                    kube::config::InClusterError::ReadDefaultNamespace(std::io::ErrorKind::NotFound.into());
+                Err(ClientError::InCluster(missing))
+            }),
+            _ => {
+                let clients = answering(&Arc::new(AtomicU16::new(200)));
+                Box::pin(async move { Ok(clients) })
+            }
+        });
+        let seen = Arc::new(Seen::default());
+        let clients = observed(answering(&old), renew, seen.clone());
+        let ask = async || {
+            let request = Request::get("/api/v1/namespaces/shop/pods/pg-0").body(Body::empty()).unwrap();
+            clients.calls.send(request).await.unwrap().status().as_u16()
+        };
+        let given_up = tokio::time::timeout(std::time::Duration::from_millis(20), ask()).await;
+        assert!(given_up.is_err(), "its renewal takes too long");
+        assert_eq!((ask().await, ask().await, ask().await), (401, 401, 200));
+        assert_eq!(renewals.load(Ordering::Relaxed), 3);
+        assert!(seen.refused.lock().unwrap().is_empty(), "nothing that was renewed was refused");
     }
 
     #[test]
