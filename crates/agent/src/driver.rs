@@ -7,6 +7,7 @@
 //! what an act must check again just before its irreversible step is in that act.
 
 mod act;
+mod care;
 mod context;
 mod decision_log;
 mod failover;
@@ -16,68 +17,54 @@ mod fixtures;
 mod gone;
 mod inspect;
 mod lane;
+mod leave;
 mod led_to;
 mod members;
+mod news;
 mod parameters;
 mod postgres_probe;
 mod promise;
 mod record;
 mod routes;
+mod start;
 mod tell;
+mod told;
 mod tracked;
 mod upkeep;
 mod view;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
-use ha::{
-    Action, Announcement, Condition, Decision, FenceToken, Gate, Instant, Memory, Phase, Postgres, Record,
-    RecordView, View,
-};
+use ha::{Action, Announcement, Condition, FenceToken, Gate, Instant, Memory, Postgres, RecordView, View};
 use k8s_openapi::api::coordination::v1::Lease;
-use kubernetes::Calls;
-use kubernetes::client::{Clients, Origin};
-use kubernetes::pods::PodFacts;
-use kubernetes::record::RecordStore;
-use kubernetes::watch::{Seen, Watch};
-use postgres::Layout;
-use tokio::sync::{Notify, watch};
+use kubernetes::client::Origin;
+use kubernetes::watch::Watch;
 use tokio::task::JoinHandle;
 
 use crate::clock;
 use crate::config::Config;
-use crate::http::{Findings, StatusHandle};
+use crate::http::StatusHandle;
 use crate::peers::Channel;
-use crate::supervised::{Postmaster, PostmasterState};
+use crate::supervised::Postmaster;
+use care::Care;
 use context::Context;
 use decision_log::DecisionLog;
 use lane::{Ended, Lane};
+use leave::Leave;
 use members::Members;
-use parameters::Parameters;
-use postgres_probe::{Look, Probe};
-use record::{Keeper, Outcome};
+use news::News;
+use postgres_probe::Probe;
+use record::Outcome;
 use routes::Routes;
 use tell::Tell;
+use told::Told;
 use upkeep::Begun;
 use view::Surroundings;
 
 /// The longest time between two turns.
 const TURN: Duration = Duration::from_millis(200);
-/// Bound of one call to the API server.
-const CALL: Duration = Duration::from_secs(2);
-/// How often the leader renews the Lease in quorum mode: a sign of life for people, not an authority.
-const RENEW: Duration = Duration::from_secs(10);
-/// How old the record may get: while this member leads or does not simply follow, and while all is well.
-const READ_OFTEN: Duration = Duration::from_millis(900);
-const READ_SELDOM: Duration = Duration::from_secs(10);
-/// How long a member that was led to stays after the route has moved: a node's proxy takes up to a second, and an
-/// address that refuses is tried again at once, one that is gone after a second or more (K4).
-const PROXIES: Duration = Duration::from_secs(2);
-/// How long a member that is being terminated stays to report how far its log reaches, once Postgres is stopped.
-const LINGER: Duration = Duration::from_secs(15);
 
 /// Drives until the supervisor has been told that all is finished, or a part that cannot be mended fails.
 pub async fn run(
@@ -101,102 +88,16 @@ struct Driver {
     probe: Probe,
     swap: Option<JoinHandle<Outcome>>,
     tell: Tell,
-    told_refused: Option<String>,
-    renewed_at: Instant,
     begun: Begun,
-    told: Findings,
-    keeping: Option<JoinHandle<()>>,
-    stopped_since: Option<Instant>,
-    routed_at: Option<Instant>,
-    said: Option<(Vec<&'static str>, String)>,
+    told: Told,
+    care: Care,
+    leave: Leave,
     news: News,
     /// Dropping it would end the watch.
     _lease: Watch<Lease>,
 }
 
 impl Driver {
-    async fn start(
-        config: Config,
-        api_server: Origin,
-        postmaster: Postmaster,
-        channel: Channel,
-        status: StatusHandle,
-    ) -> anyhow::Result<Self> {
-        let clients = Clients::build(api_server, CALL).await.context("reaching the API server")?;
-        let clients = clients.observed(api_server, CALL, Arc::new(status.clone()));
-        let calls = Calls::new(clients.calls.clone(), CALL);
-        let lease = api::names::lease(&config.cluster);
-        let layout = Layout::new(&config.places.volume)
-            .with_socket(&config.places.socket, api::names::ports::POSTGRES);
-        let promise = promise::Store::open(&layout, &config.cluster_uid).await?;
-        let record = Keeper::new(RecordStore::new(calls.clone(), &config.namespace, &lease));
-        let lease_watch = Watch::named(clients.watches.clone(), &config.namespace, &lease);
-        let files = files::Files::start(&config, clients.watches.clone(), channel.clone()).await?;
-        let members = Members::new(clients.watches.clone(), &config.namespace, channel.clone());
-        let tell = Tell::new(&config, calls.clone());
-        let routes = Routes::new(&config, postmaster.boot(), calls, clients.watches);
-        let log = DecisionLog::begin(config.decision_log.as_deref());
-        let parameters = Parameters::load(config.places.state().join("kept").join("parameters.json"));
-        let context = Arc::new(Context {
-            config,
-            layout,
-            promise,
-            tracked: tracked::Tracked::default(),
-            record,
-            files,
-            postmaster,
-            channel,
-            look: Notify::new(),
-            parameters,
-            passwords: std::sync::Mutex::default(),
-            catch_up: std::sync::Mutex::default(),
-            programs: std::sync::Mutex::default(),
-            segment: std::sync::OnceLock::new(),
-            led_to: led_to::LedTo::default(),
-            findings: watch::Sender::new(Findings::default()),
-            acts: context::Acts::default(),
-        });
-        if context.postmaster.now().pid().is_some() {
-            let hba = tokio::fs::read_to_string(context.layout.data().join("pg_hba.conf")).await;
-            context.tracked.found_running(&hba.unwrap_or_default());
-        }
-        tokio::spawn(context.record.clone().run());
-        let probe = Probe::start(Arc::clone(&context));
-        let news = News {
-            probe: probe.subscribe(),
-            record: context.record.subscribe(),
-            files: context.files.subscribe(),
-            pods: members.subscribe(),
-            promise: context.promise.subscribe(),
-            processes: context.postmaster.state(),
-            terminating: context.postmaster.terminating(),
-            lease: lease_watch.subscribe(),
-            keeper: context.record.clone(),
-        };
-        Ok(Self {
-            context,
-            status,
-            memory: Memory::default(),
-            log,
-            lane: Lane::default(),
-            members,
-            routes,
-            probe,
-            swap: None,
-            tell,
-            told_refused: None,
-            renewed_at: Instant::default(),
-            begun: Begun::default(),
-            told: Findings::default(),
-            keeping: None,
-            stopped_since: None,
-            routed_at: None,
-            said: None,
-            news,
-            _lease: lease_watch,
-        })
-    }
-
     async fn turns(mut self) -> anyhow::Result<()> {
         loop {
             self.context.postmaster.progress().touch();
@@ -221,8 +122,7 @@ impl Driver {
     /// channel repeats our last words meanwhile.
     async fn look_again(&mut self) {
         let acted_at = self.context.acted_at();
-        let fresh = self.news.probe.wait_for(|look| look.looked_at >= acted_at);
-        let _ = tokio::time::timeout(TURN, fresh).await;
+        let _ = tokio::time::timeout(TURN, self.news.looked_since(acted_at)).await;
     }
 
     /// One turn. None while nothing can be decided because the cluster's settings were never seen.
@@ -240,9 +140,7 @@ impl Driver {
             terminating,
         };
         let view = view::view(&self.context, around)?;
-        if matches!(view.route, ha::Route::Here { .. }) {
-            self.routed_at = Some(now);
-        }
+        self.leave.observe(&view, now);
         self.context.led_to.observe(self.routes.points_here(), leads(&view), now);
         let decision = ha::decide(&mut self.memory, &view, now);
         self.log.decided(now, &view, &decision);
@@ -255,24 +153,20 @@ impl Driver {
             said.condition = Condition::Starting;
         }
         self.context.channel.announce(said.clone());
-        if self.told_refused != said.parameters_refused {
-            if let Some(why) = &said.parameters_refused {
-                self.tell.parameters_refused(&wanted.cluster.uid, why);
-            }
-            self.told_refused.clone_from(&said.parameters_refused);
-        }
-        self.tell_findings(&wanted.cluster.uid);
-        self.log_once(&decision);
-        self.pace_reads(&view, &decision);
+        let cluster_uid = &wanted.cluster.uid;
+        let found = self.context.findings.borrow().clone();
+        self.status.found(&found);
+        self.told.refused(&self.tell, cluster_uid, said.parameters_refused.as_ref());
+        self.told.findings(&self.tell, cluster_uid, found);
+        self.told.decided(&decision);
         self.routes.observe(&view, &decision, now);
         self.routes.turn(&view, &said, &decision.actions, &wanted, &self.members.facts(), now);
-        let wake_at = decision.wake_at;
-        self.act(decision.actions, now);
+        self.act(decision.actions.clone(), now);
         self.keep_up(&view, now);
-        self.keep_record(&view);
-        self.renew(&view, now);
-        let finished = terminating && self.is_finished(&view, now);
-        Some(Turned { wake_at, finished })
+        self.care.take(&self.context, &view, &decision, self.swap.is_some(), now);
+        let busy = self.swap.is_some() || self.lane.current().is_some() || self.routes.busy();
+        let finished = terminating && self.leave.may_go(&view, busy, now);
+        Some(Turned { wake_at: decision.wake_at, finished })
     }
 
     /// What the probe said, corrected by what we know better: the acts under way and the supervisor's word.
@@ -334,118 +228,6 @@ impl Driver {
         let started = self.lane.upkeep(due.name(), due.as_urgent_as(), now, run);
         if started {
             self.begun.note(due, now);
-        }
-    }
-
-    /// The last record that was seen is kept beside the promise: a lost one is rebuilt from these (§2).
-    fn keep_record(&mut self, view: &View) {
-        let RecordView::Known { record, .. } = &view.record else { return };
-        let kept = view.promise.last_record.as_ref();
-        let newer = kept.is_none_or(|kept| kept.epoch <= record.epoch && kept != record.as_ref());
-        let idle = self.keeping.as_ref().is_none_or(JoinHandle::is_finished);
-        if newer && idle && record.phase == Phase::Running {
-            let (promise, record) = (self.context.promise.clone(), Record::clone(record));
-            self.keeping = Some(tokio::spawn(async move {
-                let kept = promise.update(move |promise| {
-                    // A winner's own record may have been kept meanwhile.
-                    if promise.last_record.as_ref().is_none_or(|kept| kept.epoch <= record.epoch) {
-                        promise.last_record = Some(record);
-                    }
-                });
-                if let Err(error) = kept.await {
-                    tracing::warn!(error = format!("{error:#}"), "the record could not be kept");
-                }
-            }));
-        }
-    }
-
-    /// The record is read seldom while all is well, and often when this member leads or something is uncertain.
-    fn pace_reads(&self, view: &View, decision: &Decision) {
-        let follows = match (&view.record, &view.postgres) {
-            (RecordView::Known { record, .. }, Postgres::Standby(standby)) => {
-                standby.streaming
-                    && standby.upstream.as_ref().is_some_and(|upstream| record.names(&upstream.member))
-                    && decision.suspects.is_none()
-            }
-            _ => false,
-        };
-        let fence = view.settings.fence / 3;
-        self.context.record.read_every(if follows { READ_SELDOM } else { READ_OFTEN.min(fence) });
-        let RecordView::Known { record, .. } = &view.record else { return };
-        if view.peers.values().any(|peer| peer.announcement.record_epoch > record.epoch) {
-            self.context.record.look();
-        }
-    }
-
-    /// The leader's sign of life in the Lease; never while a swap is decided or under way.
-    fn renew(&mut self, view: &View, now: Instant) {
-        let RecordView::Known { record, .. } = &view.record else { return };
-        let due = now.since(self.renewed_at) >= RENEW && record.lease_millis.is_none();
-        let leads = matches!(view.route, ha::Route::Here { epoch } if epoch == record.epoch)
-            && matches!(view.postgres, Postgres::Primary(_));
-        if due && leads && self.swap.is_none() {
-            self.renewed_at = now;
-            let keeper = self.context.record.clone();
-            tokio::spawn(async move { keeper.renew().await });
-        }
-    }
-
-    /// A terminated member may go when Postgres is stopped, nothing leads here any more, and the others have had time
-    /// to hear how far its log reaches: they cannot elect without it when it held the only copy.
-    fn is_finished(&mut self, view: &View, now: Instant) -> bool {
-        let down = matches!(view.postgres, Postgres::Absent | Postgres::Stopped(_));
-        if !down || self.swap.is_some() || self.lane.current().is_some() || self.routes.busy() {
-            self.stopped_since = None;
-            return false;
-        }
-        let since = *self.stopped_since.get_or_insert(now);
-        let lingered = now.since(since) >= LINGER;
-        let leader = match &view.record {
-            RecordView::Known { record, .. } => record.leader.as_ref(),
-            _ => None,
-        };
-        let leads = leader.is_some_and(|leader| {
-            leader.member() == view.member && leader.boot == view.boot && !leader.stopped
-        });
-        let another = leader.is_some_and(|leader| leader.member() != view.member);
-        let left = |at: Instant| another && now.since(at) < PROXIES;
-        let routed = matches!(view.route, ha::Route::Here { .. }) || self.routed_at.is_some_and(left);
-        lingered || !(routed || leads)
-    }
-
-    /// Each kind of finding is an Event when it comes or changes.
-    fn tell_findings(&mut self, cluster_uid: &str) {
-        let found = self.context.findings.borrow().clone();
-        self.status.found(&found);
-        let lowered = found.lowered_durability.join("; ");
-        if found.lowered_durability != self.told.lowered_durability && !lowered.is_empty() {
-            self.tell.found(cluster_uid, "DurabilityLowered", &lowered);
-        }
-        let foreign = found.foreign_settings.join("; ");
-        if found.foreign_settings != self.told.foreign_settings && !foreign.is_empty() {
-            self.tell.found(cluster_uid, "SettingsChanged", &foreign);
-        }
-        for kept in found.diverged_wal.iter().filter(|kept| !self.told.diverged_wal.contains(kept)) {
-            let what = format!("{} bytes of diverged WAL are kept in {}", kept.bytes, kept.path);
-            self.tell.found(cluster_uid, "DivergedWalKept", &what);
-        }
-        self.told = found;
-    }
-
-    fn log_once(&mut self, decision: &Decision) {
-        let actions: Vec<_> = decision.actions.iter().map(lane::name).collect();
-        let kinds: Vec<String> = decision
-            .because
-            .iter()
-            .filter_map(|reason| {
-                serde_json::to_value(reason).ok()?.get("reason")?.as_str().map(str::to_owned)
-            })
-            .collect();
-        let said = (actions, kinds.join(" "));
-        if self.said.as_ref() != Some(&said) {
-            let because = serde_json::to_string(&decision.because).unwrap_or_default();
-            tracing::info!(actions = ?said.0, because, "decided");
-            self.said = Some(said);
         }
     }
 
@@ -512,35 +294,5 @@ async fn joined(swap: &mut Option<JoinHandle<Outcome>>) -> Result<Outcome, tokio
     match swap {
         Some(task) => task.await,
         None => std::future::pending().await,
-    }
-}
-
-/// Everything that can change between two turns.
-struct News {
-    probe: watch::Receiver<Look>,
-    record: watch::Receiver<record::State>,
-    files: watch::Receiver<files::Known>,
-    pods: watch::Receiver<BTreeMap<String, PodFacts>>,
-    promise: watch::Receiver<ha::Promise>,
-    processes: watch::Receiver<PostmasterState>,
-    terminating: watch::Receiver<bool>,
-    lease: watch::Receiver<Seen<Lease>>,
-    keeper: Keeper,
-}
-
-impl News {
-    async fn any(&mut self, channel: &Channel) {
-        tokio::select! {
-            Ok(()) = self.probe.changed() => {}
-            Ok(()) = self.record.changed() => {}
-            Ok(()) = self.files.changed() => {}
-            Ok(()) = self.pods.changed() => {}
-            Ok(()) = self.promise.changed() => {}
-            Ok(()) = self.processes.changed() => {}
-            Ok(()) = self.terminating.changed() => {}
-            Ok(()) = self.lease.changed() => self.keeper.look(),
-            () = channel.changed() => {}
-            else => std::future::pending().await,
-        }
     }
 }

@@ -22,16 +22,6 @@ pub const SETTINGS_KEY: &str = "settings.json";
 /// The finalizer that orders a cluster's deletion (K15).
 pub const FINALIZER: &str = "matriarch.dev/ordered-deletion";
 
-/// The field managers of server-side apply, one per writer (K19).
-pub mod field_managers {
-    /// The operator, for every object that it builds and for its part of the status.
-    pub const OPERATOR: &str = "matriarch.dev/operator";
-    /// The leading agent, for `status.{master, epoch, timeline, members, lastFailover}`.
-    pub const AGENT_STATUS: &str = "matriarch.dev/agent-status";
-    /// An agent, for labels of pods.
-    pub const AGENT: &str = "matriarch.dev/agent";
-}
-
 /// The StatefulSet of the default pool.
 pub fn stateful_set(cluster: &str) -> String {
     cluster.to_owned()

@@ -104,14 +104,14 @@ impl Steps {
         let mut told = self.0.lock().unwrap();
         let name = name(&mut told.promises, member, line, root, api);
         told.all.push(format!("{member}: {name}"));
-        let life = told.lives[member];
+        let alive = told.lives[member];
         let Some(armed) = told.armed.as_mut().filter(|armed| armed.member == member) else { return false };
         let nth = 1 + armed.taken.iter().filter(|step| step.name == name).count();
         let step = Step { name, nth };
         let end = armed.ended.is_none() && armed.end_after.as_ref() == Some(&step);
         armed.taken.push(step);
         if end {
-            armed.ended = Some(life);
+            armed.ended = Some(alive);
             told.all.push(format!("{member}: ENDED"));
         }
         end

@@ -7,7 +7,7 @@ use ha::Record;
 use postgres::Session;
 use postgres::command::rewind::is_dirty;
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::objects::PATIENT;
 use crate::state;
@@ -158,9 +158,7 @@ impl Story {
             if now != last.0 {
                 last = (now, Instant::now());
             }
-            let reached = world.record().is_some_and(|record| is(&record, leader, follower));
-            let led = last.0["pgwrite"]["endpoints"][0][0] == format!("uid-of-{leader}");
-            if reached && led && last.1.elapsed() >= SETTLED {
+            if reached(&last.0, leader, follower) && last.1.elapsed() >= SETTLED {
                 return Ok(last.0);
             }
             anyhow::ensure!(start.elapsed() < BOUND, "it does not settle:\n{:#}", last.0);
@@ -206,6 +204,37 @@ impl Story {
         }
         Ok(())
     }
+}
+
+/// The whole of it is as it should be, whatever the details are: an end that is none must not be compared with.
+fn reached(state: &Value, leader: &str, follower: Option<&str>) -> bool {
+    let followers: Vec<&str> = follower.into_iter().collect();
+    let acks = followers.len();
+    let route = |slice: &str, to: &[&str]| {
+        let uids: Vec<Value> = to.iter().map(|it| format!("uid-of-{it}").into()).collect();
+        let there = state[slice]["endpoints"].as_array().into_iter().flatten();
+        there.map(|it| it[0].clone()).eq(uids)
+            && state[slice]["of the record's epoch"] == true
+            && state[slice]["by the leader's life"] == true
+    };
+    let serves = |member: &str, recovers: bool| {
+        let member = &state["members"][member];
+        member["server"]["recovers"] == recovers
+            && member["server"]["on the record's timeline"] == true
+            && member["promise"]["record"] == true
+            && member["promise"]["epoch"] == true
+            && member["files"]["pg_hba.conf"].as_str().is_some_and(|it| it.contains("trust"))
+    };
+    state["record"]["electorates"] == json!([{"leader": leader, "members": followers, "acks": acks}])
+        && state["record"]["leader"]["name"] == leader
+        && state["record"]["committed"] == true
+        && state["labels"][leader] == "master"
+        && state["status"]["master"] == leader
+        && state["status"]["of the record's epoch"] == true
+        && route("pgwrite", &[leader])
+        && route("pgread", &followers)
+        && serves(leader, false)
+        && followers.iter().all(|it| serves(it, true) && state["labels"][*it] == "replica")
 }
 
 /// This member leads an electorate of this one, and nothing is under way.
