@@ -243,17 +243,24 @@ fn rewind(case: &mut Case<'_>) {
     }
 }
 
-/// A half-rewound directory is rebuilt only from a leader that serves, and only while a third member holds the
-/// leader's log too (S6). What an electorate rests on is safe meanwhile: this member reports nothing before its new
-/// copy is consistent, and the leader's log holds whatever it had ever acknowledged.
+/// A half-rewound directory is rebuilt only from a leader that serves, and while a third member holds the leader's log
+/// too (S6). When none comes, from a leader whose epoch is committed: its log holds whatever was ever acknowledged, and
+/// nobody could start the directory that goes. What an electorate rests on is safe meanwhile: this member reports
+/// nothing before its new copy is consistent, and the leader's log holds whatever it had ever acknowledged.
 fn reclone(case: &mut Case<'_>) {
     if !may_follow(case) {
         return;
     }
     let leader = case.record().leader.as_ref().map(LeaderId::member);
-    let copies = leader.is_some() && case.fresh_peers().any(|said| said.streams_from == leader);
+    let third = leader.is_some() && case.fresh_peers().any(|said| said.streams_from == leader);
+    let since = case.memory.epoch_seen.map_or(case.now, |(_, at)| at);
+    let due = since.after(case.view.settings.shrink_after * 3);
+    let alone = case.record().fence_xid.is_some() && case.now >= due;
     let fresh = case.snapshot.confirmed_at.is_some_and(|at| case.now.since(at) <= Duration::from_secs(30));
-    if !copies || !fresh {
+    if !(third || alone) || !fresh {
+        if case.now < due {
+            case.wake(due);
+        }
         case.waiting("another good copy besides the leader's before a half-rewound one is rebuilt");
         return;
     }

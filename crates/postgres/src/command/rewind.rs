@@ -53,9 +53,10 @@ pub enum RewindError {
     Untouched(#[source] ProgramError),
 }
 
-/// What the program says before it changes anything but by recovering an unclean directory; connections, checks and the
-/// search for the last common checkpoint come before.
-const TOUCHES: &str = "rewinding from last common checkpoint";
+/// What the program says last before it changes anything (`pg_rewind.c`: "the point of no return"), with `--progress`, on
+/// 15, 17 and 18. Connections, the search for the last common checkpoint, the lists of files and the reading of WAL come
+/// before; an unclean directory was recovered, which changes nothing that a start would not.
+const TOUCHES: &str = "need to copy ";
 
 /// The marker of a member.
 pub fn marker(layout: &Layout) -> DurableFile<Marker> {
@@ -91,6 +92,7 @@ pub async fn rewind(
     let ran = Program::new(binaries.program("pg_rewind"))
         .option("--target-pgdata", layout.data())
         .option("--source-server", upstream.conninfo(incarnation, Purpose::Rewind, Some(SUPERUSER)))
+        .arg("--progress")
         .run(bound, |line| {
             tracing::debug!(line, "pg_rewind");
             touched |= line.contains(TOUCHES);
@@ -137,7 +139,7 @@ mod tests {
 
     #[tokio::test]
     async fn p22_a_failed_rewind_leaves_its_marker() {
-        let said = "echo 'pg_rewind: rewinding from last common checkpoint at 0/2000060 on timeline 1' >&2";
+        let said = "echo 'pg_rewind: need to copy 53 MB (total source directory size is 70 MB)' >&2";
         let (error, dirty) = failed(said).await;
         assert!(matches!(error, RewindError::Run(_)), "{error:?}");
         assert!(dirty);
@@ -146,6 +148,17 @@ mod tests {
     #[tokio::test]
     async fn a_rewind_that_never_reached_the_source_may_be_tried_again() {
         let (error, dirty) = failed("echo 'pg_rewind: error: connection to server failed' >&2").await;
+        assert!(matches!(error, RewindError::Untouched(_)), "{error:?}");
+        assert!(!dirty);
+    }
+
+    /// The source ended while its files were listed.
+    #[tokio::test]
+    async fn a_rewind_that_changed_nothing_yet_may_be_tried_again() {
+        let said = "echo 'pg_rewind: rewinding from last common checkpoint at 0/2000060 on timeline 1' >&2;\
+                    echo 'pg_rewind: reading source file list' >&2;\
+                    echo 'pg_rewind: error: could not fetch file list: SSL SYSCALL error: EOF detected' >&2";
+        let (error, dirty) = failed(said).await;
         assert!(matches!(error, RewindError::Untouched(_)), "{error:?}");
         assert!(!dirty);
     }
