@@ -34,6 +34,7 @@ fn words(ordinal: u8, boot: u64) -> Announcement {
         address: address(ordinal).to_string(),
         sent_at: ha::Instant(0),
         record_epoch: Epoch(1),
+        record_generation: 0,
         condition: Condition::Standby,
         leads: None,
         timeline: None,

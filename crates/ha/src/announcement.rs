@@ -74,6 +74,9 @@ pub struct Announcement {
     pub sent_at: Instant,
     /// The newest epoch of the record that it has seen.
     pub record_epoch: Epoch,
+    /// The generation of that record; 0: not told.
+    #[serde(default)]
+    pub record_generation: u64,
     /// What its Postgres is doing.
     pub condition: Condition,
     /// The epoch it leads, when the record names this very boot of it and its Postgres is out of recovery.
@@ -182,6 +185,7 @@ impl Announcement {
             address: address.to_owned(),
             sent_at,
             record_epoch: known.map_or(Epoch(0), |record| record.epoch),
+            record_generation: known.map_or(0, |record| record.generation),
             condition,
             leads: recorded_life
                 .filter(|record| primary.is_some_and(|p| p.timeline == record.timeline))

@@ -13,6 +13,7 @@ mod divergence;
 mod electorate_change;
 mod fence;
 mod follow;
+mod force;
 mod handover;
 mod lead;
 mod lead_on;
@@ -21,9 +22,10 @@ mod suspect;
 #[cfg(test)]
 mod tests;
 
+use crate::announcement::Announcement;
 use crate::decision::{Action, Decision, Reason, StopMode};
 use crate::memory::{Memory, Reported};
-use crate::record::{Phase, Record};
+use crate::record::{Phase, Record, is_older};
 use crate::types::{Epoch, Instant};
 use crate::view::{Postgres, RecordView, View};
 
@@ -35,12 +37,14 @@ pub fn decide(memory: &mut Memory, view: &View, now: Instant) -> Decision {
     let newest_known = newest_known(memory, view);
     match &view.record {
         RecordView::Known { record, version, confirmed_at, .. } => {
-            let newest_only = memory.rules.newest_record;
-            if newest_known.as_ref().is_some_and(|known| newest_only && known.epoch > record.epoch) {
-                out.because.push(Reason::RecordTampered {
-                    why: format!("epoch {} is older than one that was seen before", record.epoch),
-                });
+            if let Some(why) = tampered(memory, record, newest_known.as_ref()) {
+                out.because.push(Reason::RecordTampered { why });
                 without_record(memory, view, now, &mut out, newest_known);
+            } else if let Some(why) = heard_of_newer(memory, view, record) {
+                out.because.push(Reason::RecordUnknown { why });
+                let snapshot = Snapshot { record, version: None, confirmed_at: None };
+                with_record(memory, view, now, &mut out, snapshot);
+                memory.record = Some(Record::clone(record));
             } else {
                 let snapshot = Snapshot { record, version: Some(version), confirmed_at: Some(*confirmed_at) };
                 with_record(memory, view, now, &mut out, snapshot);
@@ -68,9 +72,43 @@ fn newest_known(memory: &Memory, view: &View) -> Option<Record> {
     let kept = view.promise.last_record.as_ref();
     let seen = memory.record.as_ref();
     match (kept, seen) {
-        (Some(kept), Some(seen)) => Some(if kept.epoch > seen.epoch { kept } else { seen }.clone()),
+        (Some(kept), Some(seen)) => Some(if seen.is_older_than(kept) { kept } else { seen }.clone()),
         (one, other) => one.or(other).cloned(),
     }
+}
+
+/// Why this record is none of ours: one that was written later is known, or the same one with other content. Somebody
+/// put back an old one, or edited this one (§2, K20).
+fn tampered(memory: &Memory, record: &Record, newest_known: Option<&Record>) -> Option<String> {
+    let known = newest_known?;
+    let rules = &memory.rules;
+    if rules.newest_record && record.epoch < known.epoch {
+        return Some(format!("epoch {} is older than one that was seen before", record.epoch));
+    }
+    if !rules.newest_generation {
+        return None;
+    }
+    let (epoch, generation) = (record.epoch, record.generation);
+    if epoch == known.epoch && record.is_older_than(known) {
+        return Some(format!("write {generation} of epoch {epoch} is older than one that was seen before"));
+    }
+    record.contradicts(known).then(|| format!("write {generation} of epoch {epoch} has changed since"))
+}
+
+/// Somebody says that the record has been written since. Most often a read will show it in a moment; when an old record
+/// was put back, none will, and nothing is decided on it that needs the newest.
+fn heard_of_newer(memory: &Memory, view: &View, record: &Record) -> Option<String> {
+    if !memory.rules.heard_generation {
+        return None;
+    }
+    let read = (record.epoch, record.generation);
+    let heard = |said: &Announcement| (said.record_epoch, said.record_generation);
+    let newer =
+        view.peers.values().map(|peer| &peer.announcement).find(|said| is_older(read, heard(said)))?;
+    Some(format!(
+        "{} has seen write {} of epoch {}",
+        newer.member, newer.record_generation, newer.record_epoch
+    ))
 }
 
 /// Unknown is never free (§2): nobody leads anew, a leader leads on while it is confirmed, a standby keeps following.
@@ -107,6 +145,9 @@ fn with_record(memory: &mut Memory, view: &View, now: Instant, out: &mut Decisio
             case.act(Action::Stop { mode: StopMode::Immediate });
         }
         return;
+    }
+    if view.settings.paused && view.settings.leaving.contains(&view.member.name) {
+        case.because(Reason::Paused);
     }
     if snapshot.record.names(&view.member) {
         lead_on::recorded(&mut case);

@@ -19,6 +19,8 @@ pub enum Purpose {
     Bootstrap,
     /// A won election.
     Win,
+    /// A promotion that a human forced, although acknowledged commits may be lost by it.
+    Force,
     /// The recorded leader leads on under a higher epoch (I13).
     LeadOn,
     /// The epoch is committed: older electorates go, `fenceXid` is recorded (§4 step 9).
@@ -180,6 +182,23 @@ pub enum Action {
     Retract,
 }
 
+/// Why a member that a human wants to lead by force does not promote.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "refusal")]
+pub enum Refusal {
+    /// The recorded leader serves: a planned switchover loses nothing.
+    LeaderServes,
+    /// It may never lead, is being terminated, or its data is half-rewound or not a member's.
+    Unfit,
+    /// Another member that is there holds more.
+    AnotherHoldsMore {
+        /// Who.
+        member: MemberId,
+        /// How far it reaches.
+        position: Position,
+    },
+}
+
 /// Why something is done or not done, with its numbers. Becomes log fields, conditions, Events and `explain`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", tag = "reason")]
@@ -275,6 +294,29 @@ pub enum Reason {
     },
     /// A planned change of leader is under way.
     HandingOver,
+    /// The controller is paused: members elect, nobody leaves for its sake.
+    Paused,
+    /// A human wants this member to lead, whatever is lost by it; it waits for a safe election first.
+    ForceWaits {
+        /// The epoch that was asked for.
+        epoch: Epoch,
+    },
+    /// The same, and it is not done.
+    ForceRefused {
+        /// The epoch that was asked for.
+        epoch: Epoch,
+        /// Why not.
+        refusal: Refusal,
+    },
+    /// This member wins because a human wants it to. What lies beyond its position is lost.
+    Forcing {
+        /// The new epoch.
+        epoch: Epoch,
+        /// Its position.
+        position: Position,
+        /// How much is known to be lost.
+        known_bytes: Option<u64>,
+    },
     /// Waiting for something, in words.
     Waiting {
         /// For what.

@@ -24,13 +24,13 @@ pub mod view;
 
 pub use announcement::{Announcement, Condition, Echo, SealReport, seal_report};
 pub use decide::decide;
-pub use decision::{Action, Decision, FenceToken, Purpose, Reason, StopMode, Swap};
+pub use decision::{Action, Decision, FenceToken, Purpose, Reason, Refusal, StopMode, Swap};
 pub use electorate::{Electorate, satisfied};
 pub use memory::Memory;
 pub use promise::{Bootstrap, Promise};
-pub use record::{Handover, HistoryEntry, LeaderId, Phase, Record};
+pub use record::{DataLoss, Handover, HistoryEntry, LeaderId, Phase, Record};
 pub use rules::Rules;
-pub use settings::{DurabilityMode, Settings, WhenShort};
+pub use settings::{DurabilityMode, Forced, Settings, WhenShort};
 pub use types::{Boot, Epoch, Incarnation, Instant, Lsn, MemberId, MemberName, Position, Timeline, Version};
 pub use view::{
     Gate, Names, Peer, Postgres, Primary, RecordView, Route, Standby, Stopped, Upstream, View, Walsender,

@@ -22,6 +22,8 @@ pub struct Memory {
     pub(crate) epoch_seen: Option<(Epoch, Instant)>,
     /// The epoch for which a promotion or a start as master was ordered, and when.
     pub(crate) acting: Option<(Epoch, Instant)>,
+    /// The newest epoch in which this agent saw its own Postgres lead.
+    pub(crate) led: Option<Epoch>,
     /// When the leader of the current epoch gave its last sign of life.
     pub(crate) leader_at: Option<Instant>,
     /// The highest receive position seen: WAL that arrives is a sign of life.
@@ -58,6 +60,10 @@ pub struct Memory {
     pub(crate) ordered: BTreeMap<&'static str, Instant>,
     /// Asynchronous mode: the version of the record last seen, and the instant before the swap that made it was sent.
     pub(crate) lease_from: Option<(Version, Instant)>,
+    /// Since when this member is asked to lead by force in this epoch.
+    pub(crate) forced_since: Option<(Epoch, Instant)>,
+    /// The epoch in which a leader was heard that serves: what was asked for by force in it stays refused.
+    pub(crate) force_refused: Option<Epoch>,
     /// When the last swap was wanted.
     pub(crate) swapped_at: Option<Instant>,
 }

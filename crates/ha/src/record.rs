@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::electorate::Electorate;
-use crate::types::{Boot, Epoch, Incarnation, Lsn, MemberId, MemberName, Timeline};
+use crate::types::{Boot, Epoch, Incarnation, Lsn, MemberId, MemberName, Position, Timeline};
 
 /// Entries of history that a record keeps (K20).
 pub const HISTORY_KEPT: usize = 64;
@@ -71,6 +71,25 @@ pub struct HistoryEntry {
     pub parent: Option<Timeline>,
 }
 
+/// A term that a human forced: what it may have lost. Kept for ever.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DataLoss {
+    /// The term that was forced.
+    pub epoch: Epoch,
+    /// The member that was promoted.
+    pub member: MemberId,
+    /// What it held: nothing acknowledged after this is in the log of any later leader.
+    pub kept: Position,
+    /// The leader of the term before, whose copy counts as diverged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub former: Option<MemberName>,
+    /// How far the copies that were heard of reached beyond `kept`, in bytes: at least so much is lost. None: no other
+    /// copy was heard of in that term.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known_bytes: Option<u64>,
+}
+
 /// The whole record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -85,6 +104,10 @@ pub struct Record {
     /// PostgreSQL's system identifier, once known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system_identifier: Option<u64>,
+    /// Counts the writes of this record: whoever has seen a higher one knows that this one was put back. 0: written
+    /// by an agent that does not count.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub generation: u64,
     /// The current term; 0 before the first.
     pub epoch: Epoch,
     /// The leader of the term.
@@ -112,6 +135,14 @@ pub struct Record {
     /// In asynchronous mode how long this record gives authority after each renewal, in milliseconds; absent in quorum mode.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease_millis: Option<u64>,
+    /// The newest term that a human forced. Never cleared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_loss: Option<DataLoss>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Record {
@@ -122,6 +153,7 @@ impl Record {
             cluster_uid: cluster_uid.into(),
             lease_uid: None,
             system_identifier: None,
+            generation: 0,
             epoch: Epoch(0),
             leader: None,
             timeline: Timeline(0),
@@ -132,7 +164,26 @@ impl Record {
             history: Vec::new(),
             history_count: 0,
             lease_millis: None,
+            data_loss: None,
         }
+    }
+
+    /// Whether this one was written before that one, as far as the two tell: by epoch, then by generation.
+    pub fn is_older_than(&self, other: &Self) -> bool {
+        is_older((self.epoch, self.generation), (other.epoch, other.generation))
+    }
+
+    /// Whether this one may take the place of `kept` as the newest that a member has seen.
+    pub fn supersedes(&self, kept: &Self) -> bool {
+        !self.is_older_than(kept) && !self.contradicts(kept)
+    }
+
+    /// Whether the two claim to be the same write and say different things: one was edited by hand. The Lease's UID
+    /// does not count, which a writer may not have known.
+    pub fn contradicts(&self, other: &Self) -> bool {
+        let same_write =
+            self.generation > 0 && (self.epoch, self.generation) == (other.epoch, other.generation);
+        same_write && *self != Self { lease_uid: self.lease_uid.clone(), ..other.clone() }
     }
 
     /// The electorate in force on the leader: the newest.
@@ -169,4 +220,9 @@ impl Record {
         let surplus = self.history.len().saturating_sub(HISTORY_KEPT);
         self.history.drain(..surplus);
     }
+}
+
+/// Whether the first of two (epoch, generation) was written before the second. A generation of 0 says nothing.
+pub(crate) fn is_older(one: (Epoch, u64), other: (Epoch, u64)) -> bool {
+    one.0 < other.0 || (one.0 == other.0 && one.1 > 0 && one.1 < other.1)
 }

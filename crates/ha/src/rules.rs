@@ -49,6 +49,16 @@ pub struct Rules {
     pub initialise_only_uninitialised: bool,
     /// A proof of a win is void once this member has sealed itself against that epoch (§2, I2).
     pub seal_binds_token: bool,
+    /// One term is one start as master: the proof of a later swap in a term that was led already starts nothing (§4).
+    pub start_once: bool,
+    /// A record of the same epoch and an older generation than one seen before is no record (§2).
+    pub newest_generation: bool,
+    /// A record that is older than what a peer says it has seen is not swapped on (§2).
+    pub heard_generation: bool,
+    /// A forced promotion is for the epoch that the human saw, and no other.
+    pub force_once: bool,
+    /// Until its epoch is committed, nobody follows a forced leader who has not counted its seal (I8).
+    pub force_counts: bool,
 }
 
 impl Default for Rules {
@@ -75,6 +85,11 @@ impl Default for Rules {
             one_change_at_a_time: true,
             initialise_only_uninitialised: true,
             seal_binds_token: true,
+            start_once: true,
+            newest_generation: true,
+            heard_generation: true,
+            force_once: true,
+            force_counts: true,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::types::MemberName;
+use crate::types::{Epoch, MemberName};
 
 /// How a commit becomes safe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +25,19 @@ pub enum WhenShort {
     Continue,
     /// Writes wait until enough standbys are back.
     Block,
+}
+
+/// What a human asked for, once: this member is to lead, although acknowledged commits may be lost by it.
+///
+/// It refers to the term that the human saw, so it can be used at most once: a won promotion, forced or not, ends that
+/// term, and so does a leader that serves when it reads the wish.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Forced {
+    /// The member that is to lead.
+    pub member: MemberName,
+    /// The epoch of the record that the human saw; void in every other.
+    pub epoch: Epoch,
 }
 
 /// The cluster's wishes. Rendered by the controller, kept by each member beside its data.
@@ -54,6 +67,13 @@ pub struct Settings {
     /// Members about to be removed or restarted: they hand over when they lead and are not added to an electorate
     /// again while named here.
     pub leaving: BTreeSet<MemberName>,
+    /// The controller leaves the cluster alone: what it had asked for in `leaving` is asked for no more. Elections,
+    /// and everything that a quorum or a human needs, go on.
+    #[serde(default)]
+    pub paused: bool,
+    /// A promotion that a human forces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forced: Option<Forced>,
 }
 
 impl Settings {
@@ -71,7 +91,14 @@ impl Settings {
             priorities: BTreeMap::new(),
             electable: electable.into_iter().collect(),
             leaving: BTreeSet::new(),
+            paused: false,
+            forced: None,
         }
+    }
+
+    /// Whether the controller wants this member away, and is at work.
+    pub fn is_leaving(&self, member: &MemberName) -> bool {
+        !self.paused && self.leaving.contains(member)
     }
 
     /// A member's priority.

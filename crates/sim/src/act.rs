@@ -253,7 +253,7 @@ impl World {
                 {
                     member.promise.last_epoch = upstream.epoch;
                     let newer = |known: &ha::Record| {
-                        member.promise.last_record.as_ref().is_none_or(|kept| kept.epoch <= known.epoch)
+                        member.promise.last_record.as_ref().is_none_or(|kept| known.supersedes(kept))
                     };
                     if let Some(known) = known.filter(newer) {
                         member.promise.last_record = Some(known);

@@ -433,7 +433,7 @@ impl World {
     fn keep_record(&mut self, m: usize, record: &ha::Record) {
         let now = self.now;
         let Some(member) = self.members.get_mut(m).filter(|member| member.full_until <= now) else { return };
-        if member.promise.last_record.as_ref().is_none_or(|known| known.epoch <= record.epoch) {
+        if member.promise.last_record.as_ref().is_none_or(|known| record.supersedes(known)) {
             member.promise.last_record = Some(record.clone());
         }
     }

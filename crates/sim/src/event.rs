@@ -51,6 +51,8 @@ pub enum Event {
     ClientRead,
     /// New wishes reach a member.
     Wishes { m: usize, settings: Rc<Settings> },
+    /// A human wants this member to lead, whatever is lost.
+    Asked { m: usize },
     /// A member is cut off from everybody.
     Cut { m: usize },
     /// A frozen node thaws; its clock stood still for so long.

@@ -29,6 +29,10 @@ pub enum Heal {
     Ghost(usize),
     /// A member may lead again.
     Electable(usize),
+    /// The controller is paused no more.
+    Paused,
+    /// A human takes back what was asked for by force.
+    Forced,
     /// A human mends the record.
     Record,
     /// A human looks whether the recorded leader's last life has surely ended.
@@ -38,7 +42,7 @@ pub enum Heal {
 type Fault = fn(&mut World, usize);
 
 /// Every kind of fault by name, and how often it usually comes.
-pub const FAULTS: [(&str, u64, Fault); 19] = [
+pub const FAULTS: [(&str, u64, Fault); 21] = [
     ("postgres", 12, |w, m| {
         w.say(|| format!("FAULT pg-{m}: Postgres is killed"));
         w.kill_postgres(m);
@@ -73,6 +77,8 @@ pub const FAULTS: [(&str, u64, Fault); 19] = [
         1 => w.restore_backup(),
         _ => w.move_route(),
     }),
+    ("promote", 3, World::force_promotion),
+    ("pause", 2, |w, _| w.pause()),
 ];
 
 impl World {
@@ -233,22 +239,113 @@ impl World {
         self.later(until, Event::Heal(Heal::Record));
     }
 
-    /// The record is restored from a backup of an earlier epoch, and mended by a human.
+    /// The user pauses the controller.
+    fn pause(&mut self) {
+        self.say(|| "FAULT the controller is paused".to_owned());
+        self.settings.paused = true;
+        self.spread_wishes();
+        let until = self.dice.millis(2_000, 30_000);
+        self.later(until, Event::Heal(Heal::Paused));
+    }
+
+    /// A human wants a member to lead, whatever is lost by it: most often when writes have been failing for a while,
+    /// sometimes in haste, sometimes with an old epoch, and takes it back some time later.
+    fn force_promotion(&mut self, m: usize) {
+        let now = self.now;
+        let down = now.saturating_sub(self.truth.acknowledged_at) > 3 * SECOND;
+        let (hasty, old) = (self.dice.permille(200), self.dice.permille(150));
+        let m = if self.dice.permille(700) { self.any() } else { m };
+        let until = self.dice.millis(5_000, 40_000);
+        if self.api.record.leader.is_none() {
+            return;
+        }
+        if self.dice.permille(400) {
+            self.one_is_left();
+            return;
+        }
+        if !(down || hasty) {
+            return;
+        }
+        let epoch = ha::Epoch(self.api.record.epoch.0.saturating_sub(u64::from(old)));
+        self.wish_forced(m, epoch);
+        self.later(until, Event::Heal(Heal::Forced));
+    }
+
+    /// All but one are gone or cut off for a while, and a human knows what that one is for.
+    fn one_is_left(&mut self) {
+        let left = self.any();
+        let cut = self.dice.permille(300);
+        let until = self.dice.millis(12_000, 35_000);
+        let looks = self.dice.millis(500, 6_000);
+        self.say(|| {
+            format!("FAULT pg-{left} is left, the others are {}", if cut { "cut off" } else { "down" })
+        });
+        let leader = self.leader();
+        for m in (0..self.real()).filter(|m| *m != left) {
+            // Sometimes another one is left, too, which may hold less.
+            if Some(m) != leader && self.dice.permille(300) {
+                continue;
+            }
+            if cut {
+                self.net.isolate(m, false);
+                for other in (0..self.real()).filter(|other| *other != left) {
+                    // They still reach each other, and perhaps the API server.
+                    if let Some(link) = self.net.link_mut(m, other) {
+                        link.up = true;
+                    }
+                }
+                self.later(until, Event::Heal(Heal::Cut(m)));
+            } else {
+                self.kill_pod(m, true);
+                self.later(until, Event::PodStart { m });
+            }
+        }
+        self.later(looks, Event::Asked { m: left });
+    }
+
+    /// A human looks at the record and asks for this.
+    pub(crate) fn asked(&mut self, m: usize) {
+        let until = self.dice.millis(10_000, 40_000);
+        if !self.calm && self.api.record.leader.is_some() {
+            self.wish_forced(m, self.api.record.epoch);
+            self.later(until, Event::Heal(Heal::Forced));
+        }
+    }
+
+    /// A human asks for this.
+    pub(crate) fn wish_forced(&mut self, m: usize, epoch: ha::Epoch) {
+        let Some(member) = self.members.get(m).map(|member| member.name.clone()) else { return };
+        self.say(|| format!("FAULT a human wants {member} to lead after epoch {epoch}, whatever is lost"));
+        let forced = ha::Forced { member, epoch };
+        self.truth_asked(forced.clone());
+        self.settings.forced = Some(forced);
+        self.spread_wishes();
+    }
+
+    /// The record is restored from a backup of an earlier write, and mended by a human.
     fn restore_backup(&mut self) {
-        let now = self.api.record.epoch;
+        let now = &self.api.record;
+        let same_epoch = self.dice.permille(500);
         let old: Vec<usize> = (0..self.api.backups.len())
-            .filter(|i| self.api.backups.get(*i).is_some_and(|old| old.epoch < now && old.leader.is_some()))
+            .filter(|i| {
+                self.api.backups.get(*i).is_some_and(|old| {
+                    old.is_older_than(now) && old.leader.is_some() && (old.epoch == now.epoch) == same_epoch
+                })
+            })
             .collect();
+        // A member that has not seen the newest cannot know: no protocol survives that.
         let seen = self
             .members
             .iter()
-            .all(|member| member.promise.last_record.as_ref().is_some_and(|known| known.epoch == now));
+            .all(|member| member.promise.last_record.as_ref().is_some_and(|known| !known.is_older_than(now)));
         let Some(i) = old.get(self.dice.index(old.len())).copied().filter(|_| seen) else { return };
         if self.api.newest.is_some() {
             return;
         }
         let Some(old) = self.api.backups.get(i).cloned() else { return };
-        self.say(|| format!("FAULT the record of epoch {} is restored from a backup", old.epoch));
+        self.say(|| {
+            format!("FAULT write {} of epoch {} of the record is restored", old.generation, old.epoch)
+        });
         self.api.newest = Some(std::mem::replace(&mut self.api.record, old));
         self.api.version += 1;
         let until = self.dice.millis(1_000, 15_000);
@@ -386,13 +483,14 @@ impl World {
     }
 
     fn wish_handover(&mut self, m: usize) {
-        if self.api.record.leader.is_none() || self.api.down {
+        if self.api.record.leader.is_none() || self.api.down || self.api.newest.is_some() {
             return;
         }
         let name = self.members.get(m).map(|member| member.name.clone());
         self.say(|| format!("FAULT somebody wishes pg-{m} to lead"));
         let to = name.filter(|_| self.dice.permille(700));
         self.api.record.handover = Some(Handover { to });
+        self.api.record.generation += 1;
         self.api.version += 1;
     }
 
@@ -425,6 +523,14 @@ impl World {
                 self.net.isolate(m, true);
             }
             Heal::Ghost(z) => self.end_ghost(z),
+            Heal::Paused => {
+                self.settings.paused = false;
+                self.spread_wishes();
+            }
+            Heal::Forced => {
+                self.settings.forced = None;
+                self.spread_wishes();
+            }
             Heal::Record => self.mend_record(),
             Heal::Attest => self.attest(),
             Heal::Terminated(m, boot) => {
@@ -461,6 +567,7 @@ impl World {
         if whole {
             self.say(|| format!("a human attests that the old life of {} has ended", leader.name));
             self.api.record.leader = Some(ha::LeaderId { stopped: true, ..leader });
+            self.api.record.generation += 1;
             self.api.version += 1;
         } else {
             self.lost_leader = true;
@@ -491,6 +598,8 @@ impl World {
         self.api.lags = 0;
         self.mend_record();
         self.settings.leaving.clear();
+        self.settings.paused = false;
+        self.settings.forced = None;
         self.settings.electable = self.members.iter().map(|member| member.name.clone()).collect();
         for z in self.real()..self.members.len() {
             self.end_ghost(z);

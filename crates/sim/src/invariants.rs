@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ha::{
-    Boot, DurabilityMode, Epoch, Gate, Incarnation, MemberId, Names, Phase, Position, Purpose, Swap,
-    Timeline, Upstream,
+    Boot, DurabilityMode, Epoch, Forced, Gate, Incarnation, MemberId, MemberName, Names, Phase, Position,
+    Purpose, Swap, Timeline, Upstream,
 };
 
 use crate::dice::SECOND;
@@ -38,6 +38,16 @@ pub struct Truth {
     timelines: BTreeMap<u32, MemberId>,
     followed: BTreeMap<(Incarnation, Epoch), (Incarnation, Boot)>,
     published: Epoch,
+    /// In which epoch each life last won.
+    led: BTreeMap<Boot, Epoch>,
+    /// What humans asked for by force and did not get yet.
+    asked: BTreeSet<(MemberName, Epoch)>,
+    /// The newest term that was forced.
+    forced: Option<Epoch>,
+    /// Terms that were forced.
+    pub forced_terms: u64,
+    /// Records that somebody relied on and a human gave up.
+    pub given_up: u64,
     two_masters_since: Option<(BTreeSet<usize>, u64)>,
 }
 
@@ -87,7 +97,7 @@ impl World {
                     member.agent_frozen <= now
                         && member.pg_frozen <= now
                         && member.primary().is_some_and(|primary| primary.gate == Gate::Open)
-                })
+                }) && !self.knows_of_no_force(*m)
             })
             .collect();
         if open.len() < 2 {
@@ -125,6 +135,53 @@ impl World {
     fn names_life_of(&self, m: usize) -> bool {
         let boot = self.members.get(m).and_then(|member| member.pod.as_ref()).map(|pod| pod.boot);
         boot.is_some() && self.newest().leader.as_ref().map(|leader| leader.boot) == boot
+    }
+
+    /// A human asks for a forced promotion.
+    pub(crate) fn truth_asked(&mut self, forced: Forced) {
+        self.truth.asked.insert((forced.member, forced.epoch));
+    }
+
+    /// Whether this life led before the newest term that was forced, and in none since: whatever it still acknowledges
+    /// or shows was given up by the human who forced it.
+    fn is_forced_out(&self, m: usize) -> bool {
+        let Some(forced) = self.truth.forced else { return false };
+        let boot = self.members.get(m).and_then(|member| member.pod.as_ref()).map(|pod| pod.boot);
+        boot.and_then(|boot| self.truth.led.get(&boot)).is_none_or(|led| *led < forced)
+    }
+
+    /// Nobody has sealed its standbys, so nothing stops it before it reads the record.
+    fn knows_of_no_force(&self, m: usize) -> bool {
+        let known = |member: &crate::member::Member| {
+            Some(member.pod.as_ref()?.agent.as_ref()?.known.as_ref()?.record.epoch)
+        };
+        self.is_forced_out(m) && self.members.get(m).and_then(known) < self.truth.forced
+    }
+
+    /// F1: what a human asked for is done once, by the member and after the epoch that were named. What this member
+    /// does not hold is given up; everything else is relied on as before.
+    fn forced(&mut self, m: usize, old: &ha::Record, new: &ha::Record) {
+        let Some(member) = self.members.get(m) else { return };
+        let asked = (member.name.clone(), old.epoch);
+        let kept = member.data.as_ref().map_or(0, |data| {
+            let ids = data.wal.records.iter().map(|rec| rec.id);
+            self.truth.relied_on.iter().copied().zip(ids).take_while(|(a, b)| a == b).count()
+        });
+        if !self.truth.asked.remove(&asked) {
+            self.violated(format!(
+                "F1: {} was forced after epoch {}, and nobody asked for it",
+                asked.0, asked.1
+            ));
+        }
+        if new.data_loss.as_ref().is_none_or(|loss| loss.epoch != new.epoch) {
+            self.violated(format!("F1: the forced epoch {} is not recorded as one", new.epoch));
+        }
+        let lost = self.truth.relied_on.len().saturating_sub(kept);
+        self.say(|| format!("RECORD a human gives up {lost} records that somebody relied on"));
+        self.truth.relied_on.truncate(kept);
+        self.truth.forced = Some(new.epoch);
+        self.truth.forced_terms += 1;
+        self.truth.given_up += lost as u64;
     }
 
     /// Whether this member's log has everything that is relied on.
@@ -192,6 +249,10 @@ impl World {
         }
         self.truth.acknowledged += 1;
         self.truth.acknowledged_at = self.now;
+        if self.is_forced_out(m) {
+            self.truth.given_up += 1;
+            return;
+        }
         self.one_acknowledges(m);
         let Some(rec) = self.members.get(m).and_then(|member| member.data.as_ref()?.wal.at(at)) else {
             return;
@@ -265,7 +326,9 @@ impl World {
         if self.names_life_of(m) {
             self.must_hold_all(m, "S1");
         }
-        self.rely_on(m, first, "S8");
+        if !self.is_forced_out(m) {
+            self.rely_on(m, first, "S8");
+        }
         if let Some(primary) = self.members.get_mut(m).and_then(crate::member::Member::primary_mut) {
             primary.visible = primary.visible.max(first);
         }
@@ -286,7 +349,7 @@ impl World {
 
     /// A client reads what this master shows (S8).
     pub fn truth_read(&mut self, m: usize, visible: usize) {
-        if self.settings.mode == DurabilityMode::Async || visible == 0 {
+        if self.settings.mode == DurabilityMode::Async || visible == 0 || self.is_forced_out(m) {
             return;
         }
         let Some(rec) = self.members.get(m).and_then(|member| member.data.as_ref()?.wal.at(visible)) else {
@@ -343,10 +406,10 @@ impl World {
 
     /// I12: nobody rewinds before the epoch is committed.
     pub fn truth_rewound(&mut self, m: usize) {
-        if self.api.record.fence_xid.is_none() && self.rules.rewind_after_commit {
+        if self.newest().fence_xid.is_none() && self.rules.rewind_after_commit {
             // The record may have moved on since the order; then the copy that it names must not be this one.
             let id = self.members.get(m).map(crate::member::Member::id);
-            if id.is_some_and(|id| self.api.record.names(&id)) {
+            if id.is_some_and(|id| self.newest().names(&id)) {
                 self.violated(format!("I12: pg-{m} rewound while the record names it"));
             }
         }
@@ -380,7 +443,8 @@ impl World {
                 old.epoch, new.epoch, old.timeline, new.timeline
             ));
         }
-        let leads = matches!(swap.purpose, Purpose::Win | Purpose::LeadOn | Purpose::Bootstrap);
+        let leads =
+            matches!(swap.purpose, Purpose::Win | Purpose::Force | Purpose::LeadOn | Purpose::Bootstrap);
         if leads != (new.epoch > old.epoch) {
             self.violated(format!("I6: {:?} from epoch {} to {}", swap.purpose, old.epoch, new.epoch));
         }
@@ -389,12 +453,19 @@ impl World {
         }
         if leads {
             self.truth.epochs += 1;
+            if let Some(leader) = &new.leader {
+                self.truth.led.insert(leader.boot, new.epoch);
+            }
         }
         match swap.purpose {
             Purpose::Win => {
                 self.truth.elections += 1;
                 self.won_rightly(m, &old, new);
                 self.must_hold_all(m, "S1");
+            }
+            Purpose::Force => {
+                self.truth.elections += 1;
+                self.forced(m, &old, new);
             }
             Purpose::LeadOn => self.must_hold_all(m, "S1"),
             Purpose::CommitEpoch | Purpose::Narrow => self.narrowed_rightly(m, new),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::Parser;
 use ha::Rules;
+use sim::faults::FAULTS;
 use sim::mutation::WorldRules;
 use sim::run::run_without;
 use sim::{Kind, Mutation, crew, replay, run, script, table};
@@ -60,6 +61,9 @@ struct Arguments {
     /// Asynchronous mode: one master at a time and recovery are judged, not losses.
     #[arg(long)]
     asynchronous: bool,
+    /// These kinds of faults come much more often.
+    #[arg(long, value_delimiter = ',')]
+    focus: Vec<String>,
     /// Go on after the first failing seed.
     #[arg(long)]
     keep_going: bool,
@@ -96,6 +100,12 @@ fn main() -> anyhow::Result<()> {
             mutation.rules()
         }
     };
+    if !arguments.focus.is_empty() {
+        let chosen =
+            FAULTS.iter().map(|(name, ..)| *name).filter(|name| arguments.focus.iter().any(|f| f == name));
+        // For as long as the command runs.
+        kind.focus = Vec::leak(chosen.collect());
+    }
     match arguments.seed {
         Some(seed) if arguments.shrink => shrink(seed, rules, world_rules, kind),
         Some(seed) => {
@@ -128,13 +138,14 @@ fn seeds(arguments: &Arguments, rules: Rules, world_rules: WorldRules, kind: Kin
     let failed = sum(|outcome| u64::from(outcome.violation.is_some()));
     let hours = sim::dice::seconds(sum(|outcome| outcome.simulated)) / 3600.0;
     println!(
-        "{} seeds, {hours:.2} cluster-hours, {} events, {} commits, {} faults, {} elections, {failed} failing seeds, {} left with one copy that waits for a human; {:.1} cluster-hours per core-minute",
+        "{} seeds, {hours:.2} cluster-hours, {} events, {} commits, {} faults, {} elections, {failed} failing seeds, {} left with one copy that waits for a human, {} forced promotions; {:.1} cluster-hours per core-minute",
         outcomes.len(),
         sum(|outcome| outcome.events),
         sum(|outcome| outcome.acknowledged),
         sum(|outcome| outcome.fault_count),
         sum(|outcome| outcome.elections),
         sum(|outcome| u64::from(outcome.waits_for_human)),
+        sum(|outcome| outcome.forced),
         hours / (processor / 60.0)
     );
     anyhow::ensure!(

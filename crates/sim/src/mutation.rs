@@ -165,10 +165,42 @@ impl Mutation {
         })
         .focused(&["record"]),
         safety(
+            "older-write",
+            "an older write of the same epoch than one seen before is believed (§2)",
+            |r, _| r.newest_generation = false,
+        )
+        .focused(&["record"]),
+        safety(
+            "deaf-to-newer-writes",
+            "a record is swapped on although a peer has seen a later write (§2): its own memory stands behind it",
+            |r, _| r.heard_generation = false,
+        )
+        .focused(&["record"])
+        .serving(Serves::Redundancy),
+        safety(
+            "force-again",
+            "a forced promotion that a human asked for in one epoch takes place in later ones, too (F1)",
+            |r, _| r.force_once = false,
+        )
+        .focused(&["promote"]),
+        safety(
+            "force-taken-for-safe",
+            "before its epoch is committed, a forced leader's successor is elected without its copy (I8)",
+            |r, _| r.force_counts = false,
+        )
+        .focused(&["promote", "power"]),
+        safety(
             "late-proof",
             "a late proof of a win is used although the winner has sealed itself against that epoch (I2)",
             |r, _| r.seal_binds_token = false,
         ),
+        safety(
+            "second-start",
+            "the late proof of a renewal starts a master that has released its term already (§4)",
+            |r, _| r.start_once = false,
+        )
+        .focused(&["postgres", "partition", "api-link"])
+        .in_asynchronous_mode(),
         safety(
             "lead-on-without-lock",
             "a later life leads on although an older one may still run elsewhere (§2)",

@@ -34,6 +34,10 @@ pub struct Outcome {
     /// Every copy but the leader's is half-rewound, or the newest copy went with a leader whose last life nobody can
     /// prove to have ended: it waits for a human, as §2 and §4 step 10 say, and L1 is not judged.
     pub waits_for_human: bool,
+    /// Terms that a human forced.
+    pub forced: u64,
+    /// Records that somebody relied on and a human gave up.
+    pub given_up: u64,
     /// Writes of the record in the last half minute.
     pub late_writes: u64,
     /// Nanoseconds in gaps of more than a second without an acknowledgement.
@@ -111,6 +115,8 @@ pub fn run_without(
         elections: world.truth.elections,
         epochs: world.truth.epochs,
         waits_for_human,
+        forced: world.truth.forced_terms,
+        given_up: world.truth.given_up,
         gaps: world.truth.gaps,
         faults: world.notes.take().map(RefCell::into_inner).unwrap_or_default(),
         fault_count: world.fault_count,

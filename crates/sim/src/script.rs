@@ -239,10 +239,30 @@ fn act(world: &mut World, words: &[&str]) -> anyhow::Result<()> {
             world.api.newest = Some(std::mem::replace(&mut world.api.record, old));
             world.api.version += 1;
         }
+        ["record", "restored", "write", write] => {
+            let old =
+                world.api.backups.iter().rev().find(|old| old.generation.to_string() == *write).cloned();
+            let old = old.context("no backup of that write")?;
+            world.api.newest = Some(std::mem::replace(&mut world.api.record, old));
+            world.api.version += 1;
+        }
+        ["record", "acks", acks] => {
+            // By hand, in place: neither the number of the write nor the mirrored fields tell.
+            world.api.newest = Some(world.api.record.clone());
+            if let Some(newest) = world.api.record.electorates.last_mut() {
+                newest.acks = acks.parse()?;
+            }
+            world.api.version += 1;
+        }
+        ["promote", name, "after", "epoch", epoch] => {
+            let m = member(world, name)?;
+            world.wish_forced(m, ha::Epoch(epoch.parse()?));
+        }
         ["record", "mended"] => world.mend_record(),
         ["handover", name] => {
             let to = member(world, name).map(|m| world.members.get(m).map(|member| member.name.clone()))?;
             world.api.record.handover = Some(Handover { to });
+            world.api.record.generation += 1;
             world.api.version += 1;
         }
         ["wish", what @ ..] => wish(world, what)?,
@@ -290,6 +310,8 @@ fn act(world: &mut World, words: &[&str]) -> anyhow::Result<()> {
 fn wish(world: &mut World, what: &[&str]) -> anyhow::Result<()> {
     match what {
         ["acks", acks] => world.settings.acks = acks.parse()?,
+        ["paused"] => world.settings.paused = true,
+        ["unpaused"] => world.settings.paused = false,
         ["block"] => world.settings.when_short = WhenShort::Block,
         ["leaving", name] => {
             world.settings.leaving.insert(ha::MemberName((*name).to_owned()));

@@ -15,6 +15,9 @@ use crate::mutation::WorldRules;
 use crate::network::Network;
 use crate::stream::Conn;
 
+/// Kinds of faults whose weights come from the seed's own dice.
+const FIRST_FAULTS: usize = 19;
+
 /// What a transcript tells.
 const TOLD: [&str; 11] = [
     "FAULT",
@@ -131,8 +134,11 @@ impl World {
         let (refuses, late, repeats, lags) = (sometimes(500), sometimes(300), sometimes(500), sometimes(500));
         let weak_commits = sometimes(300);
         let mut weights = [0; FAULTS.len()];
-        for (weight, (_, usual, _)) in weights.iter_mut().zip(FAULTS) {
+        // Later kinds have dice of their own, so that a seed makes the same cluster as before there were any.
+        let mut later = Dice::new(seed ^ 0x5EED);
+        for (kind, (weight, (_, usual, _))) in weights.iter_mut().zip(FAULTS).enumerate() {
             // A world of its own kind: some faults often, some never.
+            let dice = if kind < FIRST_FAULTS { &mut dice } else { &mut later };
             *weight = usual * dice.between(0, 3).pow(2);
         }
         let mut world = Self {
@@ -316,6 +322,7 @@ impl World {
                 }
                 self.nudge(m);
             }
+            Event::Asked { m } => self.asked(m),
             Event::Cut { m } => {
                 self.say(|| format!("FAULT pg-{m}: cut off"));
                 self.net.isolate(m, false);

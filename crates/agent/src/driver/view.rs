@@ -76,5 +76,7 @@ pub(crate) fn settings(wanted: &MemberSettings) -> Settings {
             .collect(),
         electable,
         leaving: wanted.handover_away.iter().map(|name| MemberName(name.clone())).collect(),
+        paused: wanted.paused,
+        forced: None,
     }
 }

@@ -121,6 +121,7 @@ mod tests {
             address: "10.0.0.1".into(),
             sent_at: Instant(sent_at),
             record_epoch: Epoch(1),
+            record_generation: 0,
             condition: Condition::Standby,
             leads: None,
             timeline: None,

@@ -19,7 +19,7 @@ use crate::view::Standby;
 use super::asynchronous;
 use super::case::Case;
 use super::divergence::{Relation, relation};
-use super::suspect;
+use super::{force, suspect};
 
 /// By how much each candidate waits for the one before it in rank.
 const RANK_DELAY: Duration = Duration::from_millis(300);
@@ -28,8 +28,8 @@ const UNWANTED_DELAY: Duration = Duration::from_millis(700);
 
 /// A sealed member's word, in this life.
 #[derive(Clone, Copy)]
-struct Vote {
-    position: Position,
+pub(super) struct Vote {
+    pub(super) position: Position,
     sealed_below: crate::types::Epoch,
     /// Of the recorded leader: in a life that excludes older ones.
     recorded_life: bool,
@@ -44,19 +44,21 @@ pub(super) fn campaign(case: &mut Case<'_>, standby: &Standby, certain: Option<R
     let voter = is_voter(case, case.me());
     let suspicion = certain.or_else(|| suspect::suspicion(case));
     let suspects = suspicion.is_some();
+    let forced = force::is_wished(case, standby);
     if let Some(reason) = suspicion {
         case.because(reason);
         case.out.suspects = Some(epoch);
     }
     let sealed = case.view.promise.sealed_below > epoch;
     if !sealed {
-        if !suspects || !voter || !case.electable() || case.snapshot.version.is_none() {
+        if !suspects || !(voter || forced) || !case.electable() || case.snapshot.version.is_none() {
             return false;
         }
         if !asynchronous::may_elect(case) {
             return false;
         }
-        if !suspect::shared(case, epoch) && !asynchronous::is_async(case.record()) {
+        let lonely = !suspect::shared(case, epoch) && !asynchronous::is_async(case.record());
+        if lonely && !(forced && force::others_had_time(case)) {
             case.because(Reason::SuspicionNotShared { epoch: epoch.next() });
             return false;
         }
@@ -72,7 +74,7 @@ pub(super) fn campaign(case: &mut Case<'_>, standby: &Standby, certain: Option<R
         case.because(Reason::WaitingForEndOfLog);
         return true;
     };
-    if !voter || !case.electable() || case.view.terminating || case.snapshot.version.is_none() {
+    if !(voter || forced) || !case.electable() || case.view.terminating || case.snapshot.version.is_none() {
         return true;
     }
     // A leader that is heard raises its epoch over a seal; one that cannot must not keep a sealed quorum waiting.
@@ -83,7 +85,7 @@ pub(super) fn campaign(case: &mut Case<'_>, standby: &Standby, certain: Option<R
         case.waiting("the leader, which is heard, to raise its epoch over this member's seal");
         return true;
     }
-    count(case, standby, end);
+    count(case, standby, end, forced);
     true
 }
 
@@ -146,12 +148,16 @@ fn elects(case: &Case<'_>, votes: &BTreeMap<MemberId, Vote>, position: Position)
     case.satisfied(&counted, leader_counts, &doubtful)
 }
 
-fn count(case: &mut Case<'_>, standby: &Standby, end: Position) {
+fn count(case: &mut Case<'_>, standby: &Standby, end: Position, forced: bool) {
     let epoch = case.epoch();
     let votes = votes(case);
     if !elects(case, &votes, end) {
         case.memory.satisfied_since = None;
         case.because(Reason::ElectorateNotSatisfied { epoch: epoch.next(), reports: votes.len() });
+        if forced && force::others_had_time(case) {
+            let next = next_term(case, standby, &votes, end);
+            force::win(case, next, &votes, end);
+        }
         return;
     }
     let since = match case.memory.satisfied_since {
@@ -177,7 +183,7 @@ fn delay(case: &mut Case<'_>, votes: &BTreeMap<MemberId, Vote>, end: Position) -
         let name = &member.name;
         (
             Reverse(position),
-            settings.leaving.contains(name),
+            settings.is_leaving(name),
             wanted.as_ref().is_some_and(|to| to != name),
             Reverse(settings.priority(name)),
             name.ordinal(),
@@ -206,12 +212,25 @@ fn delay(case: &mut Case<'_>, votes: &BTreeMap<MemberId, Vote>, end: Position) -
         case.because(Reason::AnotherIsBetter { member, position });
     }
     let me = &case.me().name;
-    let unwanted = settings.leaving.contains(me) || wanted.is_some_and(|to| to != *me);
+    let unwanted = settings.is_leaving(me) || wanted.is_some_and(|to| to != *me);
     RANK_DELAY.saturating_mul(rank) + if unwanted { UNWANTED_DELAY } else { Duration::ZERO }
 }
 
 /// The swap that wins (§4 step 5).
 fn win(case: &mut Case<'_>, standby: &Standby, votes: &BTreeMap<MemberId, Vote>, end: Position) {
+    let mut next = next_term(case, standby, votes, end);
+    let everybody = case.view.settings.when_short == WhenShort::Block;
+    let electorate = new_electorate(case, &next, votes, end, everybody);
+    if !case.memory.rules.keep_electorates {
+        next.electorates.clear();
+    }
+    next.widen(electorate);
+    case.because(Reason::Electing { epoch: next.epoch, position: end });
+    case.swap(next, Purpose::Win);
+}
+
+/// The record of a term that this member leads from this end of its log; its electorates are still the old ones.
+fn next_term(case: &Case<'_>, standby: &Standby, votes: &BTreeMap<MemberId, Vote>, end: Position) -> Record {
     let record = case.record();
     let promise = &case.view.promise;
     let epoch = votes
@@ -232,13 +251,7 @@ fn win(case: &mut Case<'_>, standby: &Standby, votes: &BTreeMap<MemberId, Vote>,
         ..record.clone()
     };
     next.remember_term(Some(end.timeline));
-    let electorate = new_electorate(case, &next, votes, end);
-    if !case.memory.rules.keep_electorates {
-        next.electorates.clear();
-    }
-    next.widen(electorate);
-    case.because(Reason::Electing { epoch, position: end });
-    case.swap(next, Purpose::Win);
+    next
 }
 
 /// A timeline above every one that was ever recorded, reported, planted or replayed (I11, P11).
@@ -257,13 +270,14 @@ fn new_timeline(case: &Case<'_>, votes: &BTreeMap<MemberId, Vote>, standby: &Sta
     Timeline(highest.0.saturating_add(1))
 }
 
-/// Who lets the new leader's commits through (§4 step 5): those at hand, so that nobody waits for the dead; under
-/// `block` all members, and as many acks as ever.
-fn new_electorate(
+/// Who lets the new leader's commits through (§4 step 5): those at hand, so that nobody waits for the dead; or
+/// `everybody`, under `block`, and as many acks as ever.
+pub(super) fn new_electorate(
     case: &Case<'_>,
     next: &Record,
     votes: &BTreeMap<MemberId, Vote>,
     end: Position,
+    everybody: bool,
 ) -> Electorate {
     let settings = &case.view.settings;
     let me = case.me().clone();
@@ -271,7 +285,7 @@ fn new_electorate(
         return Electorate::new(me, BTreeSet::new(), 0);
     }
     let acks = settings.acks;
-    if settings.when_short == WhenShort::Block {
+    if everybody {
         let (mut members, mut old_acks) = (BTreeSet::new(), 0);
         if let Some(current) = case.record().current_electorate() {
             members.extend(current.members.iter().cloned());
@@ -283,7 +297,7 @@ fn new_electorate(
     }
     let members = case
         .fresh_peers()
-        .filter(|said| !said.terminating && !settings.leaving.contains(&said.member.name))
+        .filter(|said| !said.terminating && !settings.is_leaving(&said.member.name))
         .filter(|said| settings.electable.contains(&said.member.name))
         // One that must rewind first cannot acknowledge before the epoch is committed (I12). After a hand-over the
         // win comes before the others have sealed: those about to, with no more than this log holds, count too.

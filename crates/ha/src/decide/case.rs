@@ -80,11 +80,14 @@ impl<'a> Case<'a> {
     }
 
     /// Tries a swap on the snapshot's own version; true when it was ordered.
-    pub(super) fn swap(&mut self, record: Record, purpose: Purpose) -> bool {
+    pub(super) fn swap(&mut self, mut record: Record, purpose: Purpose) -> bool {
         let Some(version) = self.snapshot.version else { return false };
         if !self.may_swap() {
             self.waiting("the outcome of an earlier compare-and-swap");
             return false;
+        }
+        if record != *self.record() {
+            record.generation = self.record().generation + 1;
         }
         let swap = Swap { expect: version.clone(), record: Box::new(record), purpose };
         self.memory.swapped_at = Some(self.now);

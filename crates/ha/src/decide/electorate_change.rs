@@ -161,7 +161,7 @@ fn wanted(case: &mut Case<'_>, primary: &Primary, newest: &Electorate) -> Electo
         let said = case.fresh_peers().find(|said| said.member.name == member.name);
         let replaced = said.is_some_and(|said| said.member.incarnation != member.incarnation);
         let going = said.is_some_and(|said| said.terminating)
-            || settings.leaving.contains(&member.name)
+            || settings.is_leaving(&member.name)
             || !settings.electable.contains(&member.name);
         let well_at = case.memory.standbys.get(&member.incarnation).map(|track| track.well_at);
         // Never seen by this agent: counted from the beginning of its own watch.
@@ -179,7 +179,7 @@ fn wanted(case: &mut Case<'_>, primary: &Primary, newest: &Electorate) -> Electo
         let eligible = *member != me
             && !newest.members.contains(member)
             && settings.electable.contains(&member.name)
-            && !settings.leaving.contains(&member.name)
+            && !settings.is_leaving(&member.name)
             && !said.terminating
             && said.sealed_below <= case.epoch();
         if !eligible {

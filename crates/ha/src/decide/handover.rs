@@ -26,7 +26,7 @@ fn successor(case: &Case<'_>, primary: &Primary) -> bool {
     case.fresh_peers().any(|said| {
         newest.members.contains(&said.member)
             && !said.terminating
-            && !settings.leaving.contains(&said.member.name)
+            && !settings.is_leaving(&said.member.name)
             && settings.electable.contains(&said.member.name)
             && said.sealed_below <= case.epoch()
             && primary.walsenders.get(&said.member.incarnation).is_some_and(|sender| {
@@ -41,7 +41,7 @@ pub(super) fn on_the_way_out(case: &mut Case<'_>, primary: &Primary) -> bool {
     let view = case.view;
     let terminating = view.terminating;
     let announced = case.record().handover.is_some();
-    if !(terminating || announced || view.settings.leaving.contains(&case.me().name)) {
+    if !(terminating || announced || view.settings.is_leaving(&case.me().name)) {
         case.memory.handover_since = None;
         return false;
     }

@@ -13,11 +13,12 @@ use crate::types::MemberId;
 use crate::view::{Gate, Primary, Route};
 
 use super::case::{Case, names_for};
-use super::{electorate_change, fence, handover};
+use super::{electorate_change, fence, force, handover};
 
 /// The record names this life, and its Postgres is out of recovery on the recorded timeline.
 pub(super) fn lead(case: &mut Case<'_>, primary: &Primary) {
     case.memory.won = None;
+    case.memory.led = Some(case.epoch());
     case.memory.acting = None;
     case.memory.down_since = None;
     if fence::stopped_for_silence(case, primary) {
@@ -33,6 +34,7 @@ pub(super) fn lead(case: &mut Case<'_>, primary: &Primary) {
     rewind_source(case, primary);
     serve(case, primary);
     raise_epoch_over_seals(case);
+    force::refuse(case);
     electorate_change::step(case, primary);
 }
 

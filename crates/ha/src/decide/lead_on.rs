@@ -53,11 +53,15 @@ pub(super) fn recorded(case: &mut Case<'_>) {
 }
 
 /// A won swap of this life for the record's epoch, which this member has not sealed itself against since: when the
-/// answer to a won swap comes late, it may have reported for the next election meanwhile, and a report binds (I2).
+/// answer to a won swap comes late, it may have reported for the next election meanwhile, and a report binds (I2). Nor
+/// is a swap of a term that was led already, such as a renewal, the proof of a new one: since its Postgres is gone this
+/// member has told the others to elect.
 fn holds_token(case: &Case<'_>) -> bool {
     let bound = !case.memory.rules.seal_binds_token || case.view.promise.sealed_below <= case.epoch();
+    let fresh = case.memory.led < Some(case.epoch()) || !case.memory.rules.start_once;
     case.names_this_life()
         && bound
+        && fresh
         && case.memory.won.as_ref().is_some_and(|token| token.epoch() == case.epoch())
 }
 

@@ -94,6 +94,7 @@ fn said(n: u64) -> Announcement {
         address: format!("10.0.0.{n}"),
         sent_at: Instant(1),
         record_epoch: Epoch(1),
+        record_generation: 0,
         condition: Condition::Standby,
         leads: None,
         timeline: Some(Timeline(1)),
@@ -456,3 +457,5 @@ fn i2_a_proof_is_void_once_the_winner_has_sealed_against_its_epoch() {
     assert!(matches!(&late(Epoch(2))[..], [Action::Promote { timeline: Timeline(2), .. }]));
     assert!(!late(Epoch(3)).iter().any(|action| matches!(action, Action::Promote { .. })));
 }
+
+mod wishes;
