@@ -25,6 +25,9 @@ const FRESH: &str = "25ms";
 /// Pace of the kept connection.
 const KEPT: &str = "5ms";
 
+/// Milliseconds of a gap whose failures are told, so that people see what clients saw.
+const UNUSUAL: u64 = 3800;
+
 /// A stretch without an acknowledged write.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Gap {
@@ -237,7 +240,11 @@ pub(crate) fn gaps(logs: &[Judgement]) -> (String, Duration) {
     let writers = || logs.iter().filter(|log| log.mode != "read");
     let text = writers().map(|log| format!("{} {} ms", log.mode, log.longest_gap.ms)).collect::<Vec<_>>();
     let longest = writers().map(|log| log.longest_gap.ms).max().unwrap_or(0);
-    (text.join(", "), Duration::from_millis(longest))
+    let mut text = text.join(", ");
+    if longest > UNUSUAL {
+        text = format!("{text}; {}", list(logs));
+    }
+    (text, Duration::from_millis(longest))
 }
 
 /// Logs as text.

@@ -18,7 +18,10 @@ const LINES: i64 = 25;
 const WIDTH: usize = 400;
 
 /// Lines of an explanation.
-const EXPLAINED: usize = 150;
+const EXPLAINED: usize = 300;
+/// What PostgreSQL says again and again while it is sealed.
+const NOISE: [&str; 4] =
+    ["waiting for WAL", "recovery has paused", "Execute pg_wal_replay_resume", "received SIGHUP"];
 
 /// Why something took so long, in the members' own words: what they logged meanwhile, in order of time, without the
 /// clients' part. Never fails.
@@ -56,7 +59,8 @@ fn own_words(pod: &str, line: &str, when: &Range<Timestamp>) -> Option<(Timestam
     let at: Timestamp = text("timestamp")?.parse().ok()?;
     let (level, message) = (text("level")?, text("message").unwrap_or_default());
     let of_a_client = fields.get("backend").and_then(Value::as_str) == Some("client backend");
-    if !when.contains(&at) || of_a_client {
+    let noise = of_a_client || NOISE.iter().any(|noise| message.starts_with(noise));
+    if !when.contains(&at) || noise {
         return None;
     }
     let rest: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
