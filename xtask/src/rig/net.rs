@@ -26,6 +26,9 @@ pub(crate) fn ours() -> Vec<String> {
     names.filter(|name| name.starts_with(&prefix)).collect()
 }
 
+/// Link-layer address of the bridge, locally administered.
+const BRIDGE: &str = "02:6d:61:74:72:01";
+
 /// Makes the network of the control plane.
 pub(crate) fn create_control() -> Result<()> {
     if exists(&control_netns()) {
@@ -36,7 +39,9 @@ pub(crate) fn create_control() -> Result<()> {
         &control_netns(),
         &[
             "link set lo up".to_owned(),
-            "link add br0 type bridge".to_owned(),
+            // An address of its own: else it is the lowest of its cables', which changes when that node is killed, and the
+            // other nodes ask a station that is gone for names until their neighbour entries have run out.
+            format!("link add br0 address {BRIDGE} type bridge"),
             format!("addr add {CONTROL_ADDRESS}/24 dev br0"),
             format!("addr add {DNS_ADDRESS}/24 dev br0"),
             "link set br0 up".to_owned(),
