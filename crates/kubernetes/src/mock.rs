@@ -85,6 +85,10 @@ impl Store {
         inner.1.insert(path.to_owned(), object);
     }
 
+    pub(crate) fn remove(&self, path: &str) {
+        self.0.lock().unwrap().1.remove(path);
+    }
+
     pub(crate) fn answer(&self, asked: &Asked) -> Answer {
         match asked.method.as_str() {
             "GET" => {

@@ -63,12 +63,13 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let signal = stopped();
     tokio::pin!(signal);
     let namespace = leader_election_namespace.unwrap_or_else(|| clients.namespace.clone());
-    let mut seat = leadership::Seat::take_part(&clients, &namespace, &identity);
+    let mut seat = leadership::Seat::take_part(&clients, &namespace, &identity)?;
+    let heard = seat.heard(ready.clone());
     tracing::info!(identity, namespace, "waiting for the leadership");
     tokio::select! {
         () = seat.won() => {}
         ended = &mut server => return ended.context("http task")?.context("serve http"),
-        never = seat.heard(&ready) => match never {},
+        never = heard => match never {},
         signal = &mut signal => {
             tracing::info!(signal, "stopping");
             seat.leave().await;

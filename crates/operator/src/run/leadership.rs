@@ -6,88 +6,60 @@ use std::{
     time::Duration,
 };
 
-use ha::election::Settings;
-use kubernetes::{
-    Calls,
-    client::Clients,
-    clock::boottime,
-    leader_election::{Election, Leadership},
-};
-use tokio::{sync::watch, task::JoinHandle};
-use tokio_util::sync::CancellationToken;
+use elector::{Elector, Lead, Settings};
+use kubernetes::client::Clients;
 
 /// The Lease of the election.
 const LEASE: &str = "matriarch-operator";
-/// Bound of one call, for which [`Settings::DEFAULT`] is made.
-const CALL: Duration = Duration::from_secs(2);
+/// How long a leader may be silent.
+const TTL: Duration = Duration::from_secs(15);
 
 /// One replica's part.
 #[derive(Debug)]
 pub(super) struct Seat {
-    told: watch::Receiver<Leadership>,
-    stop: CancellationToken,
-    task: JoinHandle<()>,
+    elector: Elector,
+    lead: Option<Lead>,
 }
 
 impl Seat {
-    /// Takes part from now on. The random suffix tells two starts of one pod apart.
-    pub(super) fn take_part(clients: &Clients, namespace: &str, identity: &str) -> Self {
-        let identity = format!("{identity}_{:08x}", rand::random::<u32>());
-        let calls = Calls::new(clients.calls.clone(), CALL);
-        let election = Election::new(calls, namespace, LEASE, identity, Settings::DEFAULT);
-        let (tell, told) = watch::channel(Leadership::Standby { holder: None });
-        let stop = CancellationToken::new();
-        let stopped = stop.clone();
-        let task = tokio::spawn(async move { election.run(tell, stopped.cancelled_owned()).await });
-        Self { told, stop, task }
+    /// Takes part from now on.
+    pub(super) fn take_part(clients: &Clients, namespace: &str, identity: &str) -> anyhow::Result<Self> {
+        let mut settings = Settings::new(LEASE, namespace, identity);
+        settings.ttl = TTL;
+        // The chart makes the Lease, empty, with the operator; and all that it does could be done twice without harm.
+        settings.fresh_is_free = true;
+        Ok(Self { elector: Elector::start(clients, settings)?, lead: None })
     }
 
     /// Until this replica leads.
-    pub(super) async fn won(&self) {
-        let mut told = self.told.clone();
-        if told.wait_for(Leadership::leads).await.is_err() {
-            std::future::pending::<()>().await;
-        }
+    pub(super) async fn won(&mut self) {
+        self.lead = Some(self.elector.lead().await);
     }
 
     /// Marks the process as ready as soon as the API server has answered; never ends.
-    pub(super) async fn heard(&self, ready: &AtomicBool) -> Infallible {
-        let mut told = self.told.clone();
-        let heard =
-            |told: &Leadership| told.leads() || matches!(told, Leadership::Standby { holder: Some(_) });
-        if told.wait_for(heard).await.is_ok() {
-            ready.store(true, Ordering::Relaxed);
+    pub(super) fn heard(
+        &self,
+        ready: std::sync::Arc<AtomicBool>,
+    ) -> impl Future<Output = Infallible> + use<> {
+        let mut view = self.elector.view();
+        async move {
+            if view.wait_for(|view| view.confirmed.is_some()).await.is_ok() {
+                ready.store(true, Ordering::Relaxed);
+            }
+            std::future::pending().await
         }
-        std::future::pending().await
     }
 
     /// Until this replica may no longer act: it is told so, or its deadline passes without a renewal.
     pub(super) async fn lost(&mut self) {
-        loop {
-            let until = match &*self.told.borrow_and_update() {
-                Leadership::Leading { until, .. } => *until,
-                Leadership::Standby { .. } => return,
-            };
-            let left = until.since(boottime());
-            if left.is_zero() {
-                return;
-            }
-            tokio::select! {
-                () = tokio::time::sleep(left) => {}
-                changed = self.told.changed() => {
-                    if changed.is_err() {
-                        return;
-                    }
-                }
-            }
+        if let Some(lead) = &mut self.lead {
+            lead.lost().await;
         }
     }
 
-    /// Gives the Lease back, within the bound of a call.
+    /// Gives the Lease back.
     pub(super) async fn leave(self) {
-        self.stop.cancel();
-        if tokio::time::timeout(2 * CALL, self.task).await.is_err() {
-            tracing::warn!("the leadership was not released in time");
-        }
+        drop(self.lead);
+        self.elector.leave().await;
     }
 }
