@@ -52,9 +52,24 @@ pub struct MemberSettings {
     /// How the first master is made, and which role and database the Secret `<cluster>-app` is for.
     #[serde(default)]
     pub init: Init,
-    /// `spec.paused`: the operator leaves the cluster alone. Elections go on; for people to see.
+    /// `spec.paused`: the operator leaves the cluster alone. Elections go on; what it had asked for in `handover_away`
+    /// and `restart` is asked for no more.
     #[serde(default)]
     pub paused: bool,
+    /// A promotion that a human forces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promote: Option<ForcedPromotion>,
+}
+
+/// This member is to lead, although acknowledged commits may be lost by it. Used at most once: the election that it
+/// asks for ends the epoch that it names, and so does a master that serves when it reads it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ForcedPromotion {
+    /// The member, by pod name.
+    pub member: String,
+    /// The epoch that the human saw in the status; void in every other.
+    pub epoch: u64,
 }
 
 /// Whose members these are.
@@ -199,6 +214,12 @@ pub enum SettingsError {
 }
 
 impl MemberSettings {
+    /// The same, as they are while the operator is paused.
+    #[must_use]
+    pub fn paused(self) -> Self {
+        Self { paused: true, ..self }
+    }
+
     /// Reads `settings.json`.
     pub fn from_json(text: &str) -> Result<Self, SettingsError> {
         #[derive(Deserialize)]

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use api::names;
 use k8s_openapi::{
     api::{
-        core::v1::{PersistentVolumeClaim, Service},
+        core::v1::{ConfigMap, PersistentVolumeClaim, Service},
         discovery::v1::EndpointSlice,
     },
     apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
@@ -47,6 +47,19 @@ pub struct Applied {
     pub claim_template_changed: bool,
     /// Services of routes that had a selector, or slices that Kubernetes made of one.
     pub selectors_taken_away: Vec<String>,
+}
+
+/// Tells members that the operator is paused, once.
+pub async fn tell_of_pause(applier: &Applier, cluster: &ValidatedCluster) -> Result<(), ApplyError> {
+    let name = names::settings(&cluster.name);
+    let there = applier.calls().get::<ConfigMap>(&cluster.namespace, &name).await;
+    let kind = || "ConfigMap".to_owned();
+    let there = there.map_err(|source| ApplyError::Object { kind: kind(), name: name.clone(), source })?;
+    let Some(there) = there else { return Ok(()) };
+    if let Some(settings) = config_map::paused(cluster, &there).map_err(ApplyError::Settings)? {
+        applier.apply(cluster, &settings).await?;
+    }
+    Ok(())
 }
 
 /// Writes everything.

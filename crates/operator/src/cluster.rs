@@ -33,6 +33,8 @@ pub struct ValidatedCluster {
     pub restarted_at: Option<String>,
     /// The value of the annotation that asks for another certificate authority.
     pub rotate_ca: Option<String>,
+    /// A promotion that a human forces.
+    pub promote: Option<api::settings::ForcedPromotion>,
     /// The reference that owned objects carry.
     pub owner: OwnerReference,
 }

@@ -250,6 +250,10 @@ async fn attempt(
         return outcome;
     }
     if cluster.spec.paused {
+        // Members alone are told, or one that was asked to hand over before would still do so.
+        if let Err(error) = apply::tell_of_pause(&context.applier, validated).await {
+            outcome.error = Some(Error::Apply(error));
+        }
         return outcome;
     }
     match dry_run::refusal(context.calls(), validated, observed, &decision).await {

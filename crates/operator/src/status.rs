@@ -60,6 +60,10 @@ pub fn compute(inputs: &Inputs<'_>) -> PostgresClusterStatus {
         electorates: record
             .map(|record| record.electorates.iter().map(electorate).collect())
             .unwrap_or_default(),
+        last_data_loss: record
+            .and_then(|record| record.data_loss.as_ref())
+            .map(data_loss)
+            .or_else(|| before.last_data_loss.clone()),
         system_identifier: record
             .and_then(|record| record.system_identifier)
             .map(|identifier| identifier.to_string())
@@ -141,6 +145,18 @@ fn phase(inputs: &Inputs<'_>) -> Phase {
         }
         Progress::Settled if facts::missing(inputs.facts).is_empty() => Phase::Healthy,
         Progress::Settled => Phase::Degraded,
+    }
+}
+
+fn data_loss(loss: &ha::DataLoss) -> api::LastDataLoss {
+    let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    api::LastDataLoss {
+        member: loss.member.name.0.clone(),
+        former: loss.former.as_ref().map(|former| former.0.clone()),
+        epoch: number(loss.epoch.0),
+        timeline: i64::from(loss.kept.timeline.0),
+        lsn: loss.kept.lsn.to_string(),
+        known_bytes: loss.known_bytes.map(number),
     }
 }
 

@@ -7,7 +7,9 @@
 
 use std::collections::BTreeMap;
 
-use api::{Pinned, PostgresCluster, PostgresClusterSpec, names, names::labels, parameters};
+use api::{
+    Pinned, PostgresCluster, PostgresClusterSpec, names, names::labels, parameters, settings::ForcedPromotion,
+};
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use kube::ResourceExt as _;
 use serde_json::Value;
@@ -80,6 +82,14 @@ pub enum Refusal {
         /// The name.
         name: String,
     },
+    /// The annotation that forces a promotion is none.
+    #[error(
+        "metadata.annotations[matriarch.dev/promote]: {why}; write for example {{\"member\": \"pg-1\", \"epoch\": 7, \"allowDataLoss\": true}}, with the epoch from the status, or remove it"
+    )]
+    Promote {
+        /// What is wrong.
+        why: String,
+    },
     /// The pod template is none.
     #[error("podTemplate: is not a pod template: {why}")]
     PodTemplate {
@@ -129,6 +139,7 @@ pub fn validate(
         generation: cluster.metadata.generation.unwrap_or_default(),
         pod_template: pod_template(spec)?,
         restarted_at: cluster.annotations().get(labels::RESTARTED_AT).cloned(),
+        promote: promote(cluster)?,
         rotate_ca: cluster.annotations().get(labels::ROTATE_CA).cloned(),
         spec: spec.clone(),
         name,
@@ -141,6 +152,24 @@ pub fn validate(
     };
     check_services(&validated)?;
     Ok(validated)
+}
+
+/// What the annotation asks for. Half an order is none: data is lost by it.
+fn promote(cluster: &PostgresCluster) -> Result<Option<ForcedPromotion>, Refusal> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase", deny_unknown_fields)]
+    struct Promote {
+        member: String,
+        epoch: u64,
+        allow_data_loss: bool,
+    }
+    let Some(text) = cluster.annotations().get(labels::PROMOTE) else { return Ok(None) };
+    let Promote { member, epoch, allow_data_loss } =
+        serde_json::from_str(text).map_err(|error| Refusal::Promote { why: error.to_string() })?;
+    if !allow_data_loss {
+        return Err(Refusal::Promote { why: "allowDataLoss is not true".to_owned() });
+    }
+    Ok(Some(ForcedPromotion { member, epoch }))
 }
 
 fn check_name(name: &str) -> Result<(), Refusal> {

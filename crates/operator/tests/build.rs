@@ -180,3 +180,17 @@ fn the_role_names_members_before_replicas_grow() {
         role.rules.unwrap().into_iter().find(|rule| rule.resources == Some(vec!["pods".into()])).unwrap();
     assert_eq!(of_pods.resource_names.unwrap().len(), 5);
 }
+
+#[test]
+fn a_pause_is_told_and_nothing_else_changes() {
+    let mut cluster = minimal();
+    let wishes = Wishes { handover_away: ["pg-0".to_owned()].into(), ..Wishes::default() };
+    let before = config_map::member_settings(&cluster, &wishes, &["IPv4".to_owned()]);
+    let there = config_map::settings(&cluster, &before).unwrap();
+    cluster.spec.paused = true;
+    cluster.spec.instances = 5;
+    let told = config_map::paused(&cluster, &there).unwrap().expect("not told yet");
+    let text = &told.data.as_ref().unwrap()[api::names::SETTINGS_KEY];
+    assert_eq!(api::MemberSettings::from_json(text).unwrap(), before.paused());
+    assert_eq!(config_map::paused(&cluster, &told).unwrap(), None, "once");
+}

@@ -82,6 +82,28 @@ fn what_users_write_is_accepted() {
 }
 
 #[test]
+fn half_an_order_to_lose_data_is_none() {
+    let annotated = |text: &str| {
+        let mut cluster = cluster(common::MINIMAL);
+        let annotation = (api::names::labels::PROMOTE.to_owned(), text.to_owned());
+        cluster.metadata.annotations.get_or_insert_default().extend([annotation]);
+        validated(&cluster)
+    };
+    for (text, why) in [
+        ("pg-1", "expected value"),
+        (r#"{"member": "pg-1", "epoch": 7}"#, "missing field `allowDataLoss`"),
+        (r#"{"member": "pg-1", "epoch": 7, "allowDataLoss": false}"#, "allowDataLoss is not true"),
+        (r#"{"member": "pg-1", "allowDataLoss": true}"#, "missing field `epoch`"),
+        (r#"{"member": "pg-1", "epoch": 7, "allowDataLoss": true, "after": 1}"#, "unknown field"),
+    ] {
+        let error = annotated(text).expect_err(text).to_string();
+        assert!(error.contains(why) && error.contains("matriarch.dev/promote"), "{text}: {error}");
+    }
+    let promote = annotated(r#"{"member": "pg-1", "epoch": 7, "allowDataLoss": true}"#).unwrap().promote;
+    assert_eq!(promote.map(|promote| (promote.member, promote.epoch)), Some(("pg-1".to_owned(), 7)));
+}
+
+#[test]
 fn names_that_cannot_be_roots_of_names_are_refused() {
     for name in ["Pg", "1pg", "pg.a", "pg-", &"p".repeat(41)] {
         let mut cluster = cluster(common::MINIMAL);

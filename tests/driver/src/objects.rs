@@ -166,6 +166,7 @@ pub(crate) fn settings(
         },
         init: serde_json::from_value(json!({})).unwrap(),
         paused: false,
+        promote: None,
     };
     let data: Value = json!({names::SETTINGS_KEY: wanted.to_json().unwrap()});
     let metadata = json!({"name": names::settings(CLUSTER), "namespace": NAMESPACE});

@@ -41,14 +41,14 @@ impl Care {
     fn keep(&mut self, context: &Context, view: &View) {
         let RecordView::Known { record, .. } = &view.record else { return };
         let kept = view.promise.last_record.as_ref();
-        let newer = kept.is_none_or(|kept| kept.epoch <= record.epoch && kept != record.as_ref());
+        let newer = kept.is_none_or(|kept| record.supersedes(kept) && kept != record.as_ref());
         let idle = self.keeping.as_ref().is_none_or(JoinHandle::is_finished);
         if newer && idle && record.phase == Phase::Running {
             let (promise, record) = (context.promise.clone(), Record::clone(record));
             self.keeping = Some(tokio::spawn(async move {
                 let kept = promise.update(move |promise| {
                     // A winner's own record may have been kept meanwhile.
-                    if promise.last_record.as_ref().is_none_or(|kept| kept.epoch <= record.epoch) {
+                    if promise.last_record.as_ref().is_none_or(|kept| record.supersedes(kept)) {
                         promise.last_record = Some(record);
                     }
                 });
@@ -86,7 +86,11 @@ fn pace_reads(context: &Context, view: &View, decision: &Decision) {
     let fence = view.settings.fence / 3;
     context.record.read_every(if follows { READ_SELDOM } else { READ_OFTEN.min(fence) });
     let RecordView::Known { record, .. } = &view.record else { return };
-    if view.peers.values().any(|peer| peer.announcement.record_epoch > record.epoch) {
+    let newer = |said: &ha::Announcement| {
+        let seen = (said.record_epoch, said.record_generation);
+        seen > (record.epoch, record.generation)
+    };
+    if view.peers.values().any(|peer| newer(&peer.announcement)) {
         context.record.look();
     }
 }

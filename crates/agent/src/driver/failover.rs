@@ -2,14 +2,16 @@
 //!
 //! Decides from when the former master counts as lost (its last sign of life, its own word that its Postgres is gone,
 //! or the announcement of a hand-over), until when (the gate is open), and what was lost: nothing in quorum mode; in
-//! asynchronous mode what the former master had said to have flushed, or later shows to have flushed, beyond the fork.
+//! asynchronous mode, and when a human forced a promotion, what the former master had said to have flushed, or later
+//! shows to have flushed, beyond the fork.
 //! Must never invent a number: what this agent did not see is left out. Proved by the tests below.
 
 use std::time::Duration;
 
 use api::LastFailover;
 use ha::{
-    Decision, Epoch, Gate, Instant, Lsn, MemberId, Postgres, Reason, Record, RecordView, Timeline, View,
+    DataLoss, Decision, Epoch, Gate, Instant, Lsn, MemberId, Postgres, Reason, Record, RecordView, Timeline,
+    View,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -52,7 +54,7 @@ impl Cause {
 struct Seen {
     told: LastFailover,
     from: MemberId,
-    /// Asynchronous mode: where this master's timeline left which one.
+    /// When something may have been lost: where this master's timeline left which one.
     fork: Option<(Timeline, Lsn)>,
 }
 
@@ -139,13 +141,20 @@ fn cause(decision: &Decision, now: Instant) -> (Instant, Cause) {
 fn seen(former: Former, record: &Record, view: &View, now: Instant, at: Time) -> Seen {
     let parent =
         record.history.iter().rev().find(|entry| entry.timeline == record.timeline && entry.parent.is_some());
-    let fork = parent.and_then(|entry| entry.parent).zip(record.fork_lsn).filter(|_| former.asynchronous);
-    let lost_bytes = match (former.asynchronous, fork, former.flushed) {
+    let forced = forced(record);
+    let lossy = former.asynchronous || forced.is_some();
+    let fork = parent.and_then(|entry| entry.parent).zip(record.fork_lsn).filter(|_| lossy);
+    let lost_bytes = match (lossy, fork, former.flushed) {
         (false, ..) => Some(0),
         (true, Some((_, fork)), Some(flushed)) => Some(bytes(flushed, fork)),
         _ => None,
     };
-    let reason = former.lost.map_or("elected", |(_, cause)| cause.text());
+    let known = forced.and_then(|loss| loss.known_bytes).and_then(|bytes| i64::try_from(bytes).ok());
+    let lost_bytes = lost_bytes.max(known);
+    let reason = match forced {
+        Some(_) => "a human forced it, whatever was lost by it",
+        None => former.lost.map_or("elected", |(_, cause)| cause.text()),
+    };
     let told = LastFailover {
         from: Some(former.member.name.0.clone()),
         to: view.member.name.0.clone(),
@@ -162,6 +171,13 @@ fn seen(former: Former, record: &Record, view: &View, now: Instant, at: Time) ->
         "took over"
     );
     Seen { told, from: former.member, fork }
+}
+
+/// The forced promotion that the present timeline began with, if it did.
+fn forced(record: &Record) -> Option<&DataLoss> {
+    record.data_loss.as_ref().filter(|loss| {
+        record.history.iter().any(|term| term.epoch == loss.epoch && term.timeline == record.timeline)
+    })
 }
 
 fn bytes(flushed: Lsn, fork: Lsn) -> i64 {

@@ -132,8 +132,10 @@ fn changed(context: &Context, view: &View, begun: Begun, now: Instant) -> Option
             matches!(peer.announcement.condition, Condition::Standby | Condition::Leading)
         })
     });
-    let asked =
-        wanted.restart.contains(&view.member.name.0) && !state.pending_restart.is_empty() && others_serve;
+    let asked = !wanted.paused
+        && wanted.restart.contains(&view.member.name.0)
+        && !state.pending_restart.is_empty()
+        && others_serve;
     match &view.postgres {
         Postgres::Primary(primary) if primary.provisioned => {
             let passwords = known.superuser.zip(known.app);

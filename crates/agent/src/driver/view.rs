@@ -77,6 +77,9 @@ pub(crate) fn settings(wanted: &MemberSettings) -> Settings {
         electable,
         leaving: wanted.handover_away.iter().map(|name| MemberName(name.clone())).collect(),
         paused: wanted.paused,
-        forced: None,
+        forced: wanted.promote.as_ref().map(|promote| ha::Forced {
+            member: MemberName(promote.member.clone()),
+            epoch: ha::Epoch(promote.epoch),
+        }),
     }
 }

@@ -63,6 +63,10 @@ pub struct PostgresClusterStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failover: Option<LastFailover>,
 
+    /// The last promotion that a human forced, and what it gave up. Never cleared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_data_loss: Option<LastDataLoss>,
+
     /// PostgreSQL's identifier of the database, decimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 20))]
@@ -191,6 +195,29 @@ pub struct ElectorateStatus {
     pub leader: Option<String>,
 }
 
+/// A promotion that a human forced, although acknowledged commits could be lost by it.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LastDataLoss {
+    /// The member that was promoted.
+    #[schemars(length(max = 63))]
+    pub member: String,
+    /// The master before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub former: Option<String>,
+    /// The epoch that was forced.
+    pub epoch: i64,
+    /// The timeline of the end of what was kept.
+    pub timeline: i64,
+    /// The end of what was kept, such as `16/B374D848`.
+    #[schemars(length(max = 17))]
+    pub lsn: String,
+    /// How far other copies that were heard of reached beyond that, in bytes: at least so much was lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known_bytes: Option<i64>,
+}
+
 /// The last change of master.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -210,7 +237,8 @@ pub struct LastFailover {
     /// From the first suspicion to the opening, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration_ms: Option<i64>,
-    /// Bytes of acknowledged WAL that were lost: none in mode `quorum`, at most `maxLag` in `async`.
+    /// Bytes of acknowledged WAL that were lost: none in mode `quorum`, at most `maxLag` in `async`; in a promotion that
+    /// was forced, what is known of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost_bytes: Option<i64>,
 }

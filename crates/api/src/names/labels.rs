@@ -38,6 +38,10 @@ pub const RESTARTED_AT: &str = "matriarch.dev/restarted-at";
 /// On a PostgresCluster, an annotation: any new value replaces the certificate authority (K10).
 pub const ROTATE_CA: &str = "matriarch.dev/rotate-ca";
 
+/// On a PostgresCluster, an annotation: a promotion that a human forces,
+/// `{"member": "pg-1", "epoch": 7, "allowDataLoss": true}`. The epoch is the one in the status; void in every other.
+pub const PROMOTE: &str = "matriarch.dev/promote";
+
 /// The labels of every object of a cluster.
 pub fn of_cluster(cluster: &str) -> BTreeMap<String, String> {
     [(NAME_KEY, "postgresql"), (INSTANCE_KEY, cluster), (MANAGED_BY_KEY, MANAGED_BY), (CLUSTER, cluster)]

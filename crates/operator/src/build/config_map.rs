@@ -83,6 +83,7 @@ pub fn member_settings(cluster: &ValidatedCluster, wishes: &Wishes, families: &[
         },
         init: spec.bootstrap.init.clone(),
         paused: spec.paused,
+        promote: cluster.promote.clone(),
     }
 }
 
@@ -93,6 +94,14 @@ pub fn settings(cluster: &ValidatedCluster, settings: &MemberSettings) -> Result
         names::settings(&cluster.name),
         [(names::SETTINGS_KEY.to_owned(), settings.to_json()?)].into(),
     ))
+}
+
+/// The same settings with nothing changed but that the operator is paused; none when they say so already. `there` is what
+/// members were told last: an edit of the spec during the pause is not in it.
+pub fn paused(cluster: &ValidatedCluster, there: &ConfigMap) -> Result<Option<ConfigMap>, SettingsError> {
+    let text = there.data.as_ref().and_then(|data| data.get(names::SETTINGS_KEY));
+    let Some(told) = text.map(|text| MemberSettings::from_json(text)).transpose()? else { return Ok(None) };
+    if told.paused { Ok(None) } else { settings(cluster, &told.paused()).map(Some) }
 }
 
 /// The operator's memory of pod templates (K12).

@@ -31,9 +31,14 @@ async fn a_paused_cluster_is_left_alone() {
     tokio::time::sleep(Duration::from_secs(7)).await;
     let writes: Vec<String> = operator.traffic.since(since);
     // A route to a pod that is gone is emptied whatever the user wants (K3).
-    let allowed = ["PATCH postgresclusters/pg/status", "PUT endpointslices/pg-pgread-ipv4"];
+    // Members are told of the pause.
+    let allowed = [
+        "PATCH postgresclusters/pg/status",
+        "PUT endpointslices/pg-pgread-ipv4",
+        "PATCH configmaps/pg-settings",
+    ];
     let others: Vec<&String> = writes.iter().filter(|write| !allowed.contains(&write.as_str())).collect();
-    assert!(others.is_empty(), "only the status: {writes:?}");
+    assert!(others.is_empty(), "only the status and the pause: {writes:?}");
     assert!(world.get(&world::SERVICE, &names::read_service("pg")).await.is_none());
     let set = world.get(&world::STATEFUL_SET, "pg").await.unwrap();
     assert_eq!(set["spec"]["replicas"], 3);

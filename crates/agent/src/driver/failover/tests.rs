@@ -103,3 +103,37 @@ fn what_was_not_seen_is_not_invented() {
     assert_eq!((last.duration_ms, last.lost_bytes), (None, None));
     assert_eq!(id(1).name.0, last.from.clone().unwrap());
 }
+
+#[test]
+fn a_forced_promotion_tells_what_is_known_to_be_lost() {
+    let mut forced = won(false);
+    let kept = ha::Position { timeline: Timeline(1), lsn: Lsn(5000) };
+    forced.data_loss = Some(DataLoss {
+        epoch: Epoch(2),
+        member: id(0),
+        kept,
+        former: Some(id(1).name),
+        known_bytes: Some(100),
+    });
+    for (flushed, lost) in [(Some(9000), 4000), (None, 100)] {
+        let mut failovers = Failovers::default();
+        let mut following = following(false, flushed.unwrap_or_default());
+        if flushed.is_none() {
+            following.peers.clear();
+        }
+        failovers.observe(&following, &because(Reason::LeaderSilent { millis: 2000 }), seconds(1), wall());
+        let open = view(forced.clone(), primary(Gate::Open));
+        failovers.observe(&open, &Decision::default(), seconds(9), wall());
+        let last = failovers.last().unwrap();
+        assert_eq!(last.lost_bytes, Some(lost));
+        assert!(last.reason.contains("forced"), "{}", last.reason);
+    }
+    // A later term on another timeline lost nothing more.
+    let mut later = forced.clone();
+    (later.epoch, later.timeline) = (Epoch(3), Timeline(3));
+    later.remember_term(Some(Timeline(2)));
+    let mut failovers = Failovers::default();
+    failovers.observe(&following(false, 9000), &Decision::default(), seconds(1), wall());
+    failovers.observe(&view(later, primary(Gate::Open)), &Decision::default(), seconds(9), wall());
+    assert_eq!(failovers.last().unwrap().lost_bytes, Some(0));
+}
