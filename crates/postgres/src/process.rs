@@ -134,6 +134,7 @@ impl Program {
             };
             let read_err = each_line(err, |text| {
                 tail.push(text);
+                steps::took(Kind::Program, || format!("{} says {text}", self.name()));
                 line(text);
             });
             let (out, err) = tokio::join!(read_out, read_err);

@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 pub enum Kind {
     /// A file or directory, durably.
     File,
-    /// Whatever a program of PostgreSQL changes: told when it has begun and when it has ended.
+    /// Whatever a program of PostgreSQL changes: told when it has begun, at each line that it says, and when it has ended.
     Program,
     /// The server, by a statement; mere questions are told too.
     Statement,

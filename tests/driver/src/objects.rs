@@ -5,10 +5,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use api::names;
-use api::settings::{
-    ClusterIdentity, DurabilitySettings, FORMAT, FailoverSettings, MemberPlan, MemberSettings,
-    PostgresSettings, ServiceSettings,
-};
+use api::settings::{FORMAT, MemberSettings};
 use ha::Record;
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
@@ -22,12 +19,11 @@ pub(crate) const CLUSTER: &str = "pg";
 pub(crate) const NAMESPACE: &str = "shop";
 pub(crate) const CLUSTER_UID: &str = "uid-of-the-cluster";
 pub(crate) const WRITE_SLICE: &str = "pg-pgwrite-ipv4";
-/// A third member, which is never elected: it only has a copy.
-pub(crate) const WITNESS: &str = "pg-2";
 pub(crate) const READ_SLICE: &str = "pg-pgread-ipv4";
 
-/// A slow machine must not change who leads: a killed agent that takes seconds to be back is not suspected.
-pub(crate) const PATIENT: Duration = Duration::from_secs(10);
+/// A machine that stands still for a while must not change who leads: a killed agent that takes long to be back is not
+/// suspected, and a master that nobody answers meanwhile does not fence itself.
+pub(crate) const PATIENT: Duration = Duration::from_secs(60);
 
 /// Settings, certificates, passwords, pods, empty slices, and a record that says "uninitialised".
 pub(crate) fn make(api: &ApiServer, major: u16, members: &BTreeMap<String, Ipv4Addr>) {
@@ -67,7 +63,7 @@ pub(crate) fn make(api: &ApiServer, major: u16, members: &BTreeMap<String, Ipv4A
 }
 
 /// A pod that runs.
-pub(crate) fn pod(api: &ApiServer, name: &str, address: Ipv4Addr) {
+fn pod(api: &ApiServer, name: &str, address: Ipv4Addr) {
     api.put(
         "pods",
         json!({"apiVersion": "v1", "kind": "Pod",
@@ -115,59 +111,27 @@ pub(crate) fn settings(
     away: &[&str],
     detection: Duration,
 ) {
-    let detection_ms = u64::try_from(detection.as_millis()).unwrap();
-    let plan = |name: &String| MemberPlan {
-        pool: names::DEFAULT_POOL.to_owned(),
-        electable: true,
-        serves_reads: name != WITNESS,
-        priority: 0,
-        host: names::member_host(CLUSTER, NAMESPACE, name),
-        zone: None,
-    };
-    let parameters = [
-        ("shared_buffers", "16MB"),
-        ("max_connections", "30"),
-        ("max_worker_processes", "4"),
-        ("min_wal_size", "32MB"),
-        ("max_wal_size", "64MB"),
-        ("wal_keep_size", "128MB"),
-        ("log_connections", "off"),
-    ];
-    let wanted = MemberSettings {
-        format: FORMAT,
-        generation: 1,
-        cluster: ClusterIdentity {
-            name: CLUSTER.to_owned(),
-            namespace: NAMESPACE.to_owned(),
-            uid: CLUSTER_UID.to_owned(),
-            identity: CLUSTER_UID.to_owned(),
-        },
-        version: i32::from(major),
-        members: members
-            .keys()
-            .map(|name| (name.clone(), MemberPlan { electable: name != WITNESS, ..plan(name) }))
-            .collect(),
-        handover_away: away.iter().map(|name| (*name).to_owned()).collect(),
-        restart: [].into(),
-        postgres: PostgresSettings {
-            parameters: parameters.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
-            shared_preload_libraries: Vec::new(),
-            // Clients without TLS: what they see is not about that.
-            hba: vec!["hostnossl app app 127.0.0.0/8 trust".to_owned()],
-        },
-        durability: DurabilitySettings::default(),
-        failover: FailoverSettings { detection_ms, fence_ms: 10_000, shrink_after_ms: 1500 },
-        services: ServiceSettings {
-            write: names::write_service(CLUSTER),
-            read: names::read_service(CLUSTER),
-            read_max_lag_bytes: 16 << 20,
-            read_includes_master: false,
-            families: vec!["IPv4".to_owned()],
-        },
-        init: serde_json::from_value(json!({})).unwrap(),
-        paused: false,
-        promote: None,
-    };
+    let plans: serde_json::Map<String, Value> = members
+        .keys()
+        .map(|name| (name.clone(), json!({"host": names::member_host(CLUSTER, NAMESPACE, name)})))
+        .collect();
+    // Small, and clients without TLS: what they see is not about that.
+    let postgres = json!({
+        "parameters": {"shared_buffers": "16MB", "max_connections": "30", "max_worker_processes": "4",
+            "min_wal_size": "32MB", "max_wal_size": "64MB", "wal_keep_size": "128MB"},
+        "hba": ["hostnossl app app 127.0.0.0/8 trust"],
+    });
+    let wanted = json!({
+        "format": FORMAT, "generation": 1, "version": major,
+        "cluster": {"name": CLUSTER, "namespace": NAMESPACE, "uid": CLUSTER_UID, "identity": CLUSTER_UID},
+        "members": plans,
+        "handoverAway": away,
+        "postgres": postgres,
+        "failover": {"detectionMs": detection.as_millis(), "fenceMs": 60_000, "shrinkAfterMs": 1500},
+        "services": {"write": names::write_service(CLUSTER), "read": names::read_service(CLUSTER),
+            "readMaxLagBytes": 16 << 20},
+    });
+    let wanted = MemberSettings::from_json(&wanted.to_string()).unwrap();
     let data: Value = json!({names::SETTINGS_KEY: wanted.to_json().unwrap()});
     let metadata = json!({"name": names::settings(CLUSTER), "namespace": NAMESPACE});
     api.put(

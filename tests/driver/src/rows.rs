@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use api::names::ports;
 use postgres::{Layout, Session};
@@ -70,9 +70,21 @@ impl Rows {
         self.log.lock().unwrap().acknowledged.len()
     }
 
-    /// Compares the log with what is there: every acknowledged row once, no other but attempted ones, none twice.
-    pub(crate) async fn judge(&self, layout: &Layout) -> anyhow::Result<()> {
+    /// Compares the log with what is there: every acknowledged row once, no other but attempted ones, none twice. On a
+    /// follower all of it within this time.
+    pub(crate) async fn judge(&self, layout: &Layout, within: Option<Duration>) -> anyhow::Result<()> {
         let expected = self.log.lock().unwrap().acknowledged.clone();
+        let start = Instant::now();
+        loop {
+            let judged = self.compare(layout, &expected).await;
+            if judged.is_ok() || within.is_none_or(|within| start.elapsed() > within) {
+                return judged;
+            }
+            tokio::time::sleep(PACE * 4).await;
+        }
+    }
+
+    async fn compare(&self, layout: &Layout, expected: &BTreeSet<i64>) -> anyhow::Result<()> {
         let session = Session::open_database(layout, "app", BOUND).await?;
         let found = session.rows("read the rows", "SELECT i, count(*) FROM public.t GROUP BY i", &[]).await?;
         let found: BTreeMap<i64, i64> = found.iter().map(|row| (row.get(0), row.get(1))).collect();

@@ -13,7 +13,7 @@ use postgres::{Layout, Session};
 use serde_json::{Value, json};
 
 use crate::member::Member;
-use crate::objects::{CLUSTER, READ_SLICE, WITNESS, WRITE_SLICE};
+use crate::objects::{CLUSTER, READ_SLICE, WRITE_SLICE};
 use crate::world::World;
 
 const BOUND: Duration = Duration::from_secs(2);
@@ -102,7 +102,6 @@ fn status(world: &World, record: Option<&Record>) -> Value {
         .as_array()
         .into_iter()
         .flatten()
-        .filter(|it| it["name"] != WITNESS)
         .map(|it| json!({"name": it["name"], "role": it["role"], "state": it["state"], "ready": it["ready"]}))
         .collect();
     json!({
@@ -229,22 +228,10 @@ fn plain(value: &Value, world: &World, promises: &BTreeMap<&str, Promise>) -> Va
     let mut value: Value = serde_json::from_str(&text).unwrap();
     // What is made for a member that is gone depends on whether it was heard since the agent's start, which is no matter:
     // it is made again when the member is back.
-    let witness = witness_name(world);
-    let gone: Vec<String> = world
-        .members
-        .iter()
-        .filter(|it| !it.runs())
-        .map(|it| format!("<{}>", it.name))
-        .chain(witness)
-        .collect();
+    let gone: Vec<String> =
+        world.members.iter().filter(|it| !it.runs()).map(|it| format!("<{}>", it.name)).collect();
     sort_lines(&mut value, &gone);
     value
-}
-
-/// How the witness is called in PostgreSQL.
-fn witness_name(world: &World) -> Option<String> {
-    let promise = promise(&Layout::new(world.root().join(WITNESS).join("volume")))?;
-    Some(format!("m_{:016x}", promise.incarnation.0))
 }
 
 /// Lists of members in the order of their names, not of their incarnations.

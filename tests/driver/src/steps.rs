@@ -41,6 +41,8 @@ struct Told {
 
 struct Armed {
     member: String,
+    /// The agent is ended at the first such step in any case; the story is what comes after.
+    prelude: Option<fn(&str) -> bool>,
     end_after: Option<Step>,
     /// The agent was ended; its life by then.
     ended: Option<usize>,
@@ -62,15 +64,22 @@ impl Steps {
         this
     }
 
-    /// Begins a story about this member, whose agent is to be ended after this step.
-    pub(crate) fn arm(&self, member: &str, end_after: Option<Step>) {
-        let story = Armed { member: member.to_owned(), end_after, ended: None, taken: Vec::new() };
+    /// Begins a story about this member, whose agent is to be ended after this step; with a prelude it is ended there
+    /// before, and the story begins then.
+    pub(crate) fn arm(&self, member: &str, prelude: Option<fn(&str) -> bool>, end_after: Option<Step>) {
+        let member = member.to_owned();
+        let story = Armed { member, prelude, end_after, ended: None, taken: Vec::new() };
         self.0.lock().unwrap().armed = Some(story);
     }
 
     /// The steps that were taken since.
     pub(crate) fn taken(&self) -> Vec<Step> {
         self.0.lock().unwrap().armed.as_ref().map(|armed| armed.taken.clone()).unwrap_or_default()
+    }
+
+    /// Whether the story has begun: its prelude, if any, is over.
+    pub(crate) fn begun(&self) -> bool {
+        self.0.lock().unwrap().armed.as_ref().is_some_and(|armed| armed.prelude.is_none())
     }
 
     /// Whether the agent was ended as ordered, and lives again.
@@ -106,6 +115,14 @@ impl Steps {
         told.all.push(format!("{member}: {name}"));
         let alive = told.lives[member];
         let Some(armed) = told.armed.as_mut().filter(|armed| armed.member == member) else { return false };
+        if let Some(is_it) = armed.prelude {
+            let end = is_it(&name);
+            if end {
+                armed.prelude = None;
+                told.all.push(format!("{member}: ENDED, as every time"));
+            }
+            return end;
+        }
         let nth = 1 + armed.taken.iter().filter(|step| step.name == name).count();
         let step = Step { name, nth };
         let end = armed.ended.is_none() && armed.end_after.as_ref() == Some(&step);
@@ -149,6 +166,13 @@ fn name(
         "Supervisor" => format!("supervisor: {what}"),
         "Statement" => format!("sql: {what}"),
         "Signal" => format!("signal {what}"),
+        // Without how much there is to do.
+        "Program" if what.contains(" says ") => what
+            .split(|letter: char| letter.is_ascii_digit())
+            .next()
+            .unwrap_or_default()
+            .trim_end()
+            .to_owned(),
         _ => what,
     }
 }

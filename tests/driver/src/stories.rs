@@ -1,8 +1,10 @@
 //! The stories, in the order in which a world lives through them, and what it is to end one as it should.
 
 use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, TcpStream};
 use std::time::{Duration, Instant};
 
+use api::names::ports;
 use ha::Record;
 use postgres::Session;
 use postgres::command::rewind::is_dirty;
@@ -14,8 +16,9 @@ use crate::state;
 use crate::steps::Step;
 use crate::world::World;
 
-/// A story that takes longer hangs. Generous: an act that fails waits for up to five seconds before it is tried again.
-const BOUND: Duration = Duration::from_secs(90);
+/// A story that takes longer hangs. Generous: on a machine that stands still agents are silent for so long that their
+/// supervisors kill all of PostgreSQL, and all of it comes back.
+const BOUND: Duration = Duration::from_secs(300);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(150);
 /// For how long nothing may change before the end of the undisturbed story is taken for its end.
@@ -39,6 +42,7 @@ pub(crate) enum Story {
     Shrink,
     ReAdd,
     Return,
+    Anew,
 }
 
 /// How a story went.
@@ -53,7 +57,7 @@ pub(crate) struct Told {
 }
 
 impl Story {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Bootstrap,
         Self::Clone,
         Self::Failover,
@@ -63,6 +67,7 @@ impl Story {
         Self::Shrink,
         Self::ReAdd,
         Self::Return,
+        Self::Anew,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -76,13 +81,14 @@ impl Story {
             Self::Shrink => "shrink",
             Self::ReAdd => "re-add",
             Self::Return => "re-add, who returns",
+            Self::Anew => "failover, anew after the record was won",
         }
     }
 
     /// Whose steps are counted, who leads at the end, and who follows then.
     fn roles(self) -> (&'static str, &'static str, Option<&'static str>) {
         match self {
-            Self::Bootstrap => ("pg-0", "pg-0", None),
+            Self::Bootstrap | Self::Anew => ("pg-0", "pg-0", None),
             Self::Clone | Self::SwitchoverOld => ("pg-1", "pg-0", Some("pg-1")),
             Self::Failover | Self::Shrink => ("pg-1", "pg-1", None),
             Self::Rewind | Self::Return => ("pg-0", "pg-1", Some("pg-0")),
@@ -110,11 +116,16 @@ impl Story {
             world.member("pg-0").kill();
             self.until(world, "the shrink before", |record| is(record, "pg-1", None)).await?;
         }
-        world.steps.arm(about, end_after.clone());
+        if self == Self::Anew {
+            world.settings(&[], IMPATIENT);
+        }
+        let prelude: Option<fn(&str) -> bool> = (self == Self::Anew).then_some(is_win);
+        world.steps.arm(about, prelude, end_after.clone());
         match self {
             Self::Bootstrap | Self::Rewind | Self::ReAdd | Self::Return => world.member("pg-0").start(),
             Self::Clone => world.member("pg-1").start(),
             Self::Failover | Self::Shrink => world.member("pg-0").kill(),
+            Self::Anew => world.member("pg-1").kill(),
             Self::SwitchoverOld => self.switch_over(world, "pg-1", "pg-0").await?,
             Self::SwitchoverNew => self.switch_over(world, "pg-0", "pg-1").await?,
         }
@@ -122,10 +133,15 @@ impl Story {
             None => (self.settle(world).await?, false),
             Some(wanted) => self.ends_like(world, wanted, end_after.is_some()).await?,
         };
+        anyhow::ensure!(world.steps.begun(), "it was never begun anew");
         let steps = world.steps.taken();
-        world.dismiss_witness(PATIENT);
         self.goes_on(world).await?;
-        world.rows.judge(&world.member(self.roles().1).layout).await?;
+        let (_, leader, follower) = self.roles();
+        world.rows.judge(&world.member(leader).layout, None).await?;
+        if let Some(follower) = follower {
+            // What the master waited for was flushed there, and is replayed some time.
+            world.rows.judge(&world.member(follower).layout, Some(BOUND)).await?;
+        }
         Ok(Told { steps, end, ended })
     }
 
@@ -169,12 +185,15 @@ impl Story {
     /// Every other world: the end, and whether the agent was ended on the way.
     async fn ends_like(self, world: &World, wanted: &Value, end: bool) -> anyhow::Result<(Value, bool)> {
         let start = Instant::now();
-        let (mut since, mut dirty_since): (Option<Instant>, Option<Instant>) = (None, None);
+        let mut since: Option<Instant> = None;
         loop {
             let now = state::read(world).await;
             let (ended, back) = world.steps.ended();
-            if self == Self::Rewind && back {
-                half_rewound(world, &mut dirty_since)?;
+            if self == Self::Rewind {
+                let (layout, address) = (&world.member("pg-0").layout, world.member("pg-0").address);
+                // The mark is there before and after the look: such a directory is replaced, never started.
+                let started = is_dirty(layout) && listens(address) && is_dirty(layout);
+                anyhow::ensure!(!started, "a directory that is half rewound was started");
             }
             if now == *wanted {
                 let since = *since.get_or_insert_with(Instant::now);
@@ -245,18 +264,15 @@ fn is(record: &Record, leader: &str, follower: Option<&str>) -> bool {
     leads && members == follower.into_iter().collect() && record.fence_xid.is_some()
 }
 
-/// A directory that a rewind left half done is started by nobody, and while there is no other copy but the leader's it is
-/// not replaced either (§4 step 10): it waits until a third member has one.
-fn half_rewound(world: &World, since: &mut Option<Instant>) -> anyhow::Result<()> {
-    let layout = &world.member("pg-0").layout;
-    if world.has_witness() || !is_dirty(layout) {
-        return Ok(());
-    }
-    anyhow::ensure!(!layout.socket().exists(), "a directory that is half rewound was started");
-    if since.get_or_insert_with(Instant::now).elapsed() > LASTS {
-        world.call_witness(PATIENT);
-    }
-    Ok(())
+/// A record was won: what follows is never done under the same record by another life (P24), so that the next timeline is
+/// not the next number and history has to be planted.
+fn is_win(step: &str) -> bool {
+    step.starts_with("api: update leases pg (") && step.contains(" epoch ")
+}
+
+/// Whether a server runs there.
+fn listens(address: Ipv4Addr) -> bool {
+    TcpStream::connect_timeout(&(address, ports::POSTGRES).into(), LOOK).is_ok()
 }
 
 /// The master writes what no standby will ever have: the walsender is stopped meanwhile, and then dies with it.

@@ -20,6 +20,12 @@ struct Arguments {
     /// After every step; without it after so many steps of each story, spread evenly.
     #[arg(long)]
     all: bool,
+    /// With `--all`: from this step on, so that it can be run in parts.
+    #[arg(long, default_value_t = 1)]
+    from: usize,
+    /// With `--all`: up to this step.
+    #[arg(long)]
+    to: Option<usize>,
     /// How many steps of each story.
     #[arg(long, default_value_t = 3)]
     points: usize,
@@ -103,7 +109,7 @@ async fn run(arguments: Arguments) -> (usize, usize) {
     // A disturbed world may begin before the undisturbed one has ended: it waits for each story's end.
     let first = match arguments.step {
         Some(step) => step..=step,
-        None if arguments.all => 1..=arguments.at_once.saturating_sub(1),
+        None if arguments.all => arguments.from..=arguments.from + arguments.at_once.saturating_sub(2),
         None => 1..=arguments.points,
     };
     let then = first.end() + 1;
@@ -112,7 +118,8 @@ async fn run(arguments: Arguments) -> (usize, usize) {
         return (0, 1);
     }
     if arguments.all && arguments.step.is_none() {
-        (then..=references.most()).for_each(&mut disturb);
+        let last = arguments.to.map_or(references.most(), |to| to.min(references.most()));
+        (then..=last).for_each(&mut disturb);
     }
     let (mut passed, mut failed, mut missed) = (0, 0, 0);
     while let Some(counts) = running.join_next().await {
@@ -127,7 +134,7 @@ async fn run(arguments: Arguments) -> (usize, usize) {
         start.elapsed().as_secs_f64()
     );
     // Some steps depend on what comes first, such as an upkeep. Most must come, or nothing is tested.
-    if missed * 5 > passed {
+    if missed * 3 > passed {
         println!("too many steps never came");
         failed += 1;
     }
@@ -197,7 +204,8 @@ async fn disturbed(
         };
         let start = Instant::now();
         let wanted = Some(&reference.end);
-        match tokio::time::timeout(Duration::from_secs(300), story.tell(&world, step.clone(), wanted)).await {
+        match tokio::time::timeout(Duration::from_secs(1200), story.tell(&world, step.clone(), wanted)).await
+        {
             Ok(Ok(told)) if step.is_none() => drop(told),
             Ok(Ok(told)) if told.ended => {
                 println!("{name}: ok, {:.1} s", start.elapsed().as_secs_f64());
@@ -226,9 +234,6 @@ fn report(world: &World, verbose: bool) {
     println!("the last steps:\n  {}", world.steps.last(40).join("\n  "));
     if let Some(record) = world.record() {
         println!("the record: {}", serde_json::to_string(&record).unwrap_or_default());
-    }
-    if let Some(log) = world.witness_log(verbose) {
-        println!("the witness said last:\n{log}");
     }
     for member in &world.members {
         println!("{} said last:\n{}", member.name, member.log(verbose));

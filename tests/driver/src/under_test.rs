@@ -44,6 +44,8 @@ pub(crate) fn main() -> ExitCode {
 
 /// Programs that only read.
 const READERS: [&str; 3] = ["pg_controldata ", "pg_waldump ", "postgres "];
+/// What a program says when it goes from one part of its work to the next; the rest is progress.
+const PARTS: [&str; 3] = ["need to copy", "creating backup label", "syncing target data directory"];
 /// How the names of statements begin that change nothing. Whatever is not here counts as a step.
 const QUESTIONS: [&str; 9] =
     ["ask whether ", "count ", "find ", "list ", "look ", "name the probe", "observe ", "read ", "it is "];
@@ -51,7 +53,10 @@ const QUESTIONS: [&str; 9] =
 fn watcher(kind: Kind, what: &str) {
     let begins = |words: &[&str]| words.iter().any(|word| what.starts_with(word));
     let nothing = match kind {
-        Kind::Program => begins(&READERS),
+        Kind::Program => {
+            let part = PARTS.iter().any(|part| what.contains(part));
+            begins(&READERS) || (what.contains(" says ") && !part)
+        }
         Kind::Statement => begins(&QUESTIONS),
         Kind::Supervisor => what == "heartbeat",
         // For people, written beside everything else, and nobody waits for one.

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::path::Path;
 use std::time::Duration;
 
 use api::names;
@@ -11,7 +10,7 @@ use ha::Record;
 
 use crate::api_server::ApiServer;
 use crate::member::Member;
-use crate::objects::{self, CLUSTER, WITNESS};
+use crate::objects::{self, CLUSTER};
 use crate::rows::Rows;
 use crate::state;
 use crate::steps::Steps;
@@ -23,8 +22,6 @@ pub(crate) struct World {
     pub(crate) api: ApiServer,
     pub(crate) steps: Steps,
     pub(crate) rows: Rows,
-    witness: Mutex<Option<Member>>,
-    binaries: PathBuf,
     major: u16,
     addresses: BTreeMap<String, Ipv4Addr>,
     root: tempfile::TempDir,
@@ -45,8 +42,7 @@ impl World {
             .collect();
         let steps = Steps::listen(root.path(), api.clone());
         let rows = Rows::write(api.clone());
-        let (witness, binaries) = (Mutex::default(), binaries.to_owned());
-        Self { number, members, api, steps, rows, witness, binaries, major, addresses, root }
+        Self { number, members, api, steps, rows, major, addresses, root }
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -64,40 +60,6 @@ impl World {
 
     /// Tells these members to hand over, and no others, and everybody how long to be patient with a master.
     pub(crate) fn settings(&self, away: &[&str], detection: Duration) {
-        let mut members = self.addresses.clone();
-        if self.has_witness() {
-            members.insert(WITNESS.to_owned(), self.witness_address());
-        }
-        objects::settings(&self.api, self.major, &members, away, detection);
-    }
-
-    /// Lets a third member make a copy of its own, and follow.
-    pub(crate) fn call_witness(&self, detection: Duration) {
-        let address = self.witness_address();
-        objects::pod(&self.api, WITNESS, address);
-        let witness = Member::new(self.root(), WITNESS, address, &self.api.at.to_string(), &self.binaries);
-        witness.start();
-        *self.witness.lock().unwrap() = Some(witness);
-        self.settings(&[], detection);
-    }
-
-    /// Ends it.
-    pub(crate) fn dismiss_witness(&self, detection: Duration) {
-        if self.witness.lock().unwrap().take().is_some() {
-            self.settings(&[], detection);
-        }
-    }
-
-    pub(crate) fn has_witness(&self) -> bool {
-        self.witness.lock().unwrap().is_some()
-    }
-
-    /// What the third member said last.
-    pub(crate) fn witness_log(&self, whole: bool) -> Option<String> {
-        self.witness.lock().unwrap().as_ref().map(|witness| witness.log(whole))
-    }
-
-    fn witness_address(&self) -> Ipv4Addr {
-        Ipv4Addr::new(127, 1, self.number, 3)
+        objects::settings(&self.api, self.major, &self.addresses, away, detection);
     }
 }
