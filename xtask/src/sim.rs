@@ -1,5 +1,6 @@
 //! Runs the simulator of the protocol: `cargo xtask sim --seeds 2000`, `--seed N` to see one again; with
-//! `--exhaustive` the model checker instead, which takes the arguments after it.
+//! `--exhaustive` the model checker instead, with `--elector` the simulator of the generic leader election; each takes the
+//! arguments after it.
 
 use std::process::ExitCode;
 
@@ -18,6 +19,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let (first, rest) = match arguments.arguments.split_first() {
         Some((first, rest)) if first == "--exhaustive" => ("matriarch-model", rest),
+        Some((first, rest)) if first == "--elector" => ("matriarch-elector-sim", rest),
         _ => ("matriarch-sim", arguments.arguments.as_slice()),
     };
     let mut check = this::cargo(["run", "--quiet", "--locked", "--release", "--package", first, "--"]);

@@ -12,6 +12,7 @@ const SEARCH: u64 = 1500;
 
 /// Seeded simulator of the generic leader election.
 #[derive(Debug, Parser)]
+#[allow(clippy::struct_excessive_bools, reason = "switches of a command line")]
 #[command(name = "matriarch-elector-sim")]
 struct Arguments {
     /// How many seeds to run.
@@ -105,12 +106,12 @@ fn mutations() -> anyhow::Result<()> {
     let all = Mutation::all();
     let mut missed = Vec::new();
     for mutation in &all {
-        match search(SEARCH, |seed| run(seed, mutation.kind, Some(*mutation), None, false)) {
-            Some((seed, violation)) => println!("{:<26} seed {seed:>4}: {violation}", mutation.name),
-            None => {
-                println!("{:<26} not caught in {SEARCH} seeds", mutation.name);
-                missed.push(mutation.name);
-            }
+        let found = search(SEARCH, |seed| run(seed, mutation.kind, Some(*mutation), None, false));
+        if let Some((seed, violation)) = found {
+            println!("{:<26} seed {seed:>4}: {violation}", mutation.name);
+        } else {
+            println!("{:<26} not caught in {SEARCH} seeds", mutation.name);
+            missed.push(mutation.name);
         }
     }
     ensure!(missed.is_empty(), "not caught: {}", missed.join(", "));

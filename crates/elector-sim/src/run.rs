@@ -42,13 +42,13 @@ pub fn run(
     if world.violation.is_none() && third_party.is_none() {
         let (terms, (writes, reads)) = rest.unwrap_or_default();
         if world.leaders().is_empty() {
-            world.violated("E3: nobody leads".to_owned());
+            world.violated("E3: nobody leads");
         } else if world.terms != terms {
-            world.violated("E3: leaders change although nothing breaks any more".to_owned());
+            world.violated("E3: leaders change although nothing breaks any more");
         }
         let (written, read) = (world.register.landed.0 - writes, world.register.landed.1 - reads);
         if written > RENEWALS || read > RENEWALS / 3 {
-            world.violated(format!("E5: {written} writes and {read} reads in 30 s of rest"));
+            world.violated(&format!("E5: {written} writes and {read} reads in 30 s of rest"));
         }
     }
     Outcome {

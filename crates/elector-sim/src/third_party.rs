@@ -42,6 +42,7 @@ impl Which {
 
 /// One candidate.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "what each of four algorithms remembers")]
 pub struct ThirdParty {
     which: Which,
     me: String,

@@ -229,14 +229,14 @@ impl World {
                 if self.stopped(node) {
                     self.hold(node, Event::Answer(node, life, number, reply));
                 } else {
-                    self.answered(node, life, number, reply);
+                    self.answered(node, life, number, &reply);
                 }
             }
             Event::GiveUp(node, life, number) => {
                 if self.stopped(node) {
                     self.hold(node, Event::GiveUp(node, life, number));
                 } else {
-                    self.answered(node, life, number, Reply::Unknown);
+                    self.answered(node, life, number, &Reply::Unknown);
                 }
             }
             Event::Watch(node, life, stored) => {
@@ -319,19 +319,18 @@ impl World {
         node.watched = self.now;
         let same = self.mutation.is_some_and(|mutation| mutation.same_identity);
         let me = if same { "same".to_owned() } else { format!("n{index}.{}", node.life) };
-        node.algorithm = Some(match self.third_party {
-            Some(which) => Box::new(ThirdParty::new(which, me, node.times.ttl(), luck)),
-            None => {
-                // Some have better chances, few only watch.
-                let priority = if wish.1 && index > 2 { 0 } else { u32::try_from(wish.0).unwrap_or(1) };
-                let rules = self.mutation.map(|mutation| mutation.rules).unwrap_or_default();
-                let candidate =
-                    Candidate::new(me, node.times).standing(format!("n{index}"), priority).with_rules(rules);
-                let mut ours = Ours::new(candidate);
-                ours.wall_clock = self.mutation.is_some_and(|mutation| mutation.wall_clock);
-                ours.without_version = self.mutation.is_some_and(|mutation| mutation.without_version);
-                Box::new(ours)
-            }
+        node.algorithm = Some(if let Some(which) = self.third_party {
+            Box::new(ThirdParty::new(which, me, node.times.ttl(), luck))
+        } else {
+            // Some have better chances, few only watch.
+            let priority = if wish.1 && index > 2 { 0 } else { u32::try_from(wish.0).unwrap_or(1) };
+            let rules = self.mutation.map(|mutation| mutation.rules).unwrap_or_default();
+            let candidate =
+                Candidate::new(me, node.times).standing(format!("n{index}"), priority).with_rules(rules);
+            let mut ours = Ours::new(candidate);
+            ours.wall_clock = self.mutation.is_some_and(|mutation| mutation.wall_clock);
+            ours.without_version = self.mutation.is_some_and(|mutation| mutation.without_version);
+            Box::new(ours)
         });
         self.say(|| format!("n{index} starts"));
         self.resync(index);
@@ -429,7 +428,7 @@ impl World {
         self.push(self.now + delay, Event::Answer(index, life, number, reply));
     }
 
-    fn answered(&mut self, index: usize, life: u64, number: u64, reply: Reply) {
+    fn answered(&mut self, index: usize, life: u64, number: u64, reply: &Reply) {
         let Some(node) = self.nodes.get_mut(index) else { return };
         if node.life != life || node.call.as_ref().is_none_or(|(_, _, sent)| *sent != number) {
             return;
@@ -572,7 +571,7 @@ impl World {
     fn look(&mut self) {
         let leaders = self.leaders();
         if leaders.len() > 1 {
-            self.violated(format!("E1: {leaders:?} may act at once"));
+            self.violated(&format!("E1: {leaders:?} may act at once"));
         }
         let mut begun = Vec::new();
         let (mut ended, calm) = (false, matches!(self.kind, Kind::Gentle | Kind::Calm));
@@ -586,13 +585,13 @@ impl World {
             }
         }
         if ended && calm {
-            self.violated("E4: a term ended though every request landed".to_owned());
+            self.violated("E4: a term ended though every request landed");
         }
         for (index, epoch) in begun {
             self.say(|| format!("n{index} leads in epoch {epoch}"));
             self.terms += 1;
             if self.third_party.is_none() && epoch <= self.highest {
-                self.violated(format!(
+                self.violated(&format!(
                     "E2: n{index} leads in epoch {epoch}, and there was {} before",
                     self.highest
                 ));
@@ -602,9 +601,9 @@ impl World {
     }
 
     /// Keeps the first.
-    pub fn violated(&mut self, what: String) {
+    pub fn violated(&mut self, what: &str) {
         if self.violation.is_none() {
-            self.say(|| what.clone());
+            self.say(|| what.to_owned());
             self.violation = Some(format!("{:.3} s: {what}", sim::dice::seconds(self.now)));
         }
     }

@@ -30,7 +30,7 @@ pub(crate) const PRODUCTS: [Product; 2] = [
     Product {
         reference: "rig.test/matriarch:dev",
         file: "matriarch",
-        programs: &["matriarch-agent", "matriarch-operator"],
+        programs: &["matriarch-agent", "matriarch-operator", "matriarch-elector"],
         entrypoint: "/usr/local/bin/matriarch-operator",
     },
     Product {

@@ -47,14 +47,18 @@ pub(super) fn unit() -> Result<Counts> {
     Ok(counts)
 }
 
-/// The protocol: seeds without a violation, every rule missed by somebody, every state of small electorates.
+/// The protocol: seeds without a violation, every rule missed by somebody, every state of small electorates. Then the generic
+/// leader election, likewise.
 pub(super) fn sim() -> Result<Counts> {
-    let runs: [&[&str]; 5] = [
+    let runs: [&[&str]; 8] = [
         &["--seeds", SEEDS],
         &["--mutations"],
         &["--mutations", "--check"],
         &["--exhaustive"],
         &["--exhaustive", "--mutations"],
+        &["--elector", "--seeds", SEEDS],
+        &["--elector", "--mutations"],
+        &["--elector", "--third-party"],
     ];
     let mut counts = Counts::default();
     for run in runs {

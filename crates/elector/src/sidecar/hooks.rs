@@ -45,10 +45,10 @@ impl Hooks {
                 match command::run_while(&mut lead, &words.0, &told, bounds).await {
                     Ok(Some(0) | None) => {}
                     Ok(Some(code)) => {
-                        tracing::warn!(command = ?words.0, code, "the command for leading failed")
+                        tracing::warn!(command = ?words.0, code, "the command for leading failed");
                     }
                     Err(error) => {
-                        tracing::warn!(command = ?words.0, %error, "the command for leading did not start")
+                        tracing::warn!(command = ?words.0, %error, "the command for leading did not start");
                     }
                 }
             }

@@ -49,10 +49,11 @@ pub struct Options {
     #[arg(long, env = "MATRIARCH_ELECTOR_ALLOW_REMOTE_STEP_DOWN", action = ArgAction::Set, num_args = 0..=1,
         require_equals = true, default_value_t = false, default_missing_value = "true")]
     pub allow_remote_step_down: bool,
-    /// Labels this pod with KEY=LEADER while it leads and KEY=FOLLOWER while it does not. Needs POD_NAME and POD_UID.
+    /// Labels this pod with KEY=LEADER while it leads and KEY=FOLLOWER while it does not. Needs `POD_NAME` and `POD_UID`.
     #[arg(long, env = "MATRIARCH_ELECTOR_LABEL_PODS", value_name = "KEY=LEADER,FOLLOWER")]
     pub label_pods: Option<PodLabel>,
-    /// Points this Service, which has no selector, at the leader. Needs POD_NAME, POD_UID, POD_IP and NODE_NAME.
+    /// Points this Service, which has no selector, at the leader. Needs `POD_NAME`,
+    /// `POD_UID`, `POD_IP` and `NODE_NAME`.
     #[arg(long, env = "MATRIARCH_ELECTOR_SERVICE")]
     pub service: Option<String>,
     /// A command for when this pod begins to lead, ended with all its children when that is over. No shell: words between
@@ -87,10 +88,10 @@ pub struct Options {
 /// Options of the old sidecar's logging library: taken, so that manifests need no change, and ignored.
 #[derive(Debug, Clone, clap::Args)]
 struct Ignored {
-    #[arg(long, hide = true, num_args = 0..=1)]
-    alsologtostderr: Option<Option<String>>,
-    #[arg(long, hide = true, num_args = 0..=1)]
-    logtostderr: Option<Option<String>>,
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    alsologtostderr: Option<String>,
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    logtostderr: Option<String>,
     #[arg(long, hide = true)]
     stderrthreshold: Option<String>,
     #[arg(short = 'v', long = "v", hide = true)]

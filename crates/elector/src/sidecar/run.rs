@@ -37,6 +37,10 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         ),
         None => None,
     };
+    if let Some(listener) = &listener {
+        let answers = listener.local_addr().context("the address of --http")?;
+        tracing::info!(%answers, "listening");
+    }
     let metrics = ElectorMetrics::default();
     let clients = clients(&options, times.call(), Arc::new(metrics.clone())).await?;
     settings.namespace = options.election_namespace.clone().unwrap_or_else(|| clients.namespace.clone());

@@ -177,16 +177,16 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn of(spec: serde_json::Value) -> anyhow::Result<Route> {
+    fn of(spec: &serde_json::Value) -> anyhow::Result<Route> {
         let service = json!({"metadata": {"name": "web", "uid": "u"}, "spec": spec});
         route("shop", "web", &serde_json::from_value(service).unwrap())
     }
 
     #[test]
     fn a_service_that_cannot_be_pointed_is_told_why() {
-        let good = of(json!({"ports": [{"name": "http", "port": 80, "targetPort": 8080}]})).unwrap();
+        let good = of(&json!({"ports": [{"name": "http", "port": 80, "targetPort": 8080}]})).unwrap();
         assert_eq!((good.port, good.port_name.as_str(), good.owner.kind.as_str()), (8080, "http", "Service"));
-        let said = |spec| of(spec).unwrap_err().to_string();
+        let said = |spec| of(&spec).unwrap_err().to_string();
         assert!(said(json!({"selector": {"a": "b"}, "ports": [{"port": 80}]})).contains("selector"));
         assert!(said(json!({"ports": []})).contains("exactly one"));
         assert!(said(json!({"ports": [{"port": 80, "targetPort": "http"}]})).contains("by number"));

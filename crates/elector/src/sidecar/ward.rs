@@ -32,6 +32,8 @@ use rustix::{
 pub const WARD: &str = "__ward";
 /// The first argument that makes this program the command, to die with the ward.
 const EXEC: &str = "__exec";
+/// The first argument that copies this program elsewhere, for images of applications: `__copy TARGET`.
+const COPY: &str = "__copy";
 /// Between two looks at processes that were killed.
 const LOOK: Duration = Duration::from_millis(2);
 /// What a shell answers for a command that cannot be started.
@@ -79,6 +81,16 @@ pub fn main() -> Option<ExitCode> {
         let error = Command::new(program).args(rest).exec();
         eprintln!("cannot start {}: {error}", program.display());
         return Some(ExitCode::from(NOT_STARTED));
+    }
+    if first == COPY {
+        let target = rest.first()?;
+        return Some(match fs::copy("/proc/self/exe", target) {
+            Ok(_) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("cannot copy this program to {}: {error}", target.display());
+                ExitCode::FAILURE
+            }
+        });
     }
     if first != WARD {
         return None;

@@ -39,9 +39,8 @@ impl Register {
             (Request::Read, Some(record)) => return Answer::Found(record.clone()),
             (Request::Read | Request::Replace { .. }, None) => return Answer::Missing,
             (Request::Create(_), Some(_)) => return Answer::Lost,
-            (Request::Create(content), None) => content,
             (Request::Replace { on, .. }, Some(record)) if *on != record.version => return Answer::Lost,
-            (Request::Replace { content, .. }, Some(_)) => content,
+            (Request::Create(content), None) | (Request::Replace { content, .. }, Some(_)) => content,
         };
         self.writes += 1;
         let version = Version((self.writes + 1).to_string());
