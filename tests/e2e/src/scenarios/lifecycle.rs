@@ -52,7 +52,8 @@ pub(crate) async fn scaling(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// K3. Turned red by: a leader that leaves its address in the slice, an operator that does not empty it.
+/// K3. Turned red by: a leader that leaves its address in the slice. That the operator empties what no leader can is shown
+/// by the controller's `slices`, since here the member itself is back before.
 pub(crate) async fn single(world: &World) -> Result<()> {
     let namespace = world.namespace("single").await?;
     let change = json!({"spec": {"instances": 1}});
