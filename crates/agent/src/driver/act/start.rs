@@ -9,7 +9,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use ha::{Bootstrap, FenceToken, Gate, Names};
+use ha::{Bootstrap, FenceToken, Gate, Names, Upstream};
 use postgres::Session;
 use postgres::binaries::Binaries;
 use postgres::command::controldata::{self, ControlData};
@@ -39,11 +39,17 @@ pub(super) async fn standby(context: &Context) -> anyhow::Result<()> {
     uproot(context).await?;
     make_standby(&context.layout).await?;
     context.tracked.forget();
-    let catch_up = context.catch_up.lock().unwrap_or_else(PoisonError::into_inner).take();
-    if let Some(upstream) = &catch_up
-        && let Err(error) = super::follow::promise(context, upstream).await
-    {
-        tracing::info!(error = format!("{error:#}"), "starting without the leader that this was rewound to");
+    let rewound_to = context.catch_up.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if context.catching_up().exists() {
+        let upstream = match rewound_to {
+            Some(upstream) => upstream,
+            // An earlier life rewound it.
+            None => leader(context)?,
+        };
+        // Without a leader it would never be consistent, and nothing would give it one: it is started when there is one.
+        super::follow::promise(context, &upstream)
+            .await
+            .context("the leader that a rewound directory needs")?;
     }
     // Writers that are still led here must not find a server that refuses every write.
     let closed = context.led_to.keeps_closed(clock::now());
@@ -56,6 +62,24 @@ pub(super) async fn standby(context: &Context) -> anyhow::Result<()> {
     launch(context, &binaries).await?;
     watch(context, WATCH_STANDBY).await?;
     Ok(())
+}
+
+/// The recorded leader, as far as it speaks in the life that is recorded.
+fn leader(context: &Context) -> anyhow::Result<Upstream> {
+    let state = context.record.get();
+    let record = state.record().context("a rewound directory needs a leader, and the record is not known")?;
+    let leader = record.leader.as_ref().context("a rewound directory needs a leader, and there is none")?;
+    ensure!(leader.member() != context.member(), "a rewound directory needs another leader than itself");
+    let heard = context.channel.heard();
+    let said = heard.get(&leader.name).map(|peer| &peer.announcement);
+    let said =
+        said.filter(|said| said.boot == leader.boot).context("the recorded leader was not heard yet")?;
+    Ok(Upstream {
+        member: leader.member(),
+        boot: leader.boot,
+        address: said.address.clone(),
+        epoch: record.epoch,
+    })
 }
 
 /// Starts out of recovery behind a closed gate.
