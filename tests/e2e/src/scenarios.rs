@@ -4,6 +4,7 @@ mod basics;
 mod certificates;
 mod chart;
 mod control;
+mod elector;
 mod failover;
 mod input;
 mod lifecycle;
@@ -108,6 +109,8 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         |world| modes::asynchronous(world)),
     scenario!("majors", "PostgreSQL 15 and 18: formed, failed over, whole again", rig: false,
         |world| modes::majors(world)),
+    scenario!(long "elector", "the elector as a sidecar: deleted, killed, without an API server, rolled", rig: true,
+        |world| elector::sidecar(world)),
 ];
 
 #[cfg(test)]

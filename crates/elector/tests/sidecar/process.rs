@@ -57,7 +57,6 @@ impl Sidecar {
     pub(crate) fn start(door: &Door, arguments: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let file = |name: &str| std::fs::File::create(directory.path().join(name)).unwrap();
-        // The first --http counts for nothing when another follows: clap refuses two, so it is only added when missing.
         let mut all = vec!["--http=127.0.0.1:0"];
         all.extend(arguments);
         let child = command(door.address, directory.path(), &all)
