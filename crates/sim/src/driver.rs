@@ -134,17 +134,12 @@ impl Servers {
 
     /// Opens a transaction that writes this row and does not end.
     pub fn begin(&mut self, row: u32, m: usize) {
-        let record = self.world.id();
-        let Some(member) = self.world.members.get_mut(m) else { return };
-        let (Some(timeline), Some(life)) =
-            (member.primary().map(|primary| primary.timeline), member.pg_life())
-        else {
+        let Some(member) = self.world.members.get(m).filter(|member| member.primary().is_some()) else {
             return;
         };
-        // A record that commits nothing; its flush comes with the next commit's.
-        if let Some(data) = &mut member.data {
-            data.wal.append(record, timeline);
-        }
+        let life = member.pg_life().unwrap_or(0);
+        // Its record's flush comes with the next commit's.
+        self.write_other(m);
         self.transactions.insert(row, Transaction { server: m, life, at: None, ended: None });
         self.settle();
     }
@@ -211,9 +206,29 @@ impl Servers {
         }
     }
 
-    /// Sets the names of a running master and reloads.
+    /// A record that commits nothing: a checkpoint's, or that of a transaction that has not ended.
+    fn write_other(&mut self, m: usize) {
+        let record = self.world.id();
+        let Some(member) = self.world.members.get_mut(m) else { return };
+        let Some(timeline) = member.primary().map(|primary| primary.timeline) else { return };
+        if let Some(data) = &mut member.data {
+            data.wal.append(record, timeline);
+        }
+    }
+
+    /// The same, flushed and sent.
+    fn checkpoint(&mut self, m: usize) {
+        self.write_other(m);
+        let end = self.data(m).map_or(0, |data| data.wal.end());
+        if let Some(life) = self.world.members.get(m).and_then(Member::pg_life) {
+            self.world.primary_flushed(m, life, end);
+        }
+    }
+
+    /// Sets the names of a running master, reloads and checkpoints.
     pub fn set_names(&mut self, m: usize, names: Names) {
         self.world.set_names(m, names);
+        self.checkpoint(m);
         self.settle();
     }
 
@@ -311,6 +326,8 @@ impl Servers {
 
     /// Replaces a stopped directory by a base backup of a running master.
     pub fn clone_from(&mut self, m: usize, from: usize) {
+        self.checkpoint(from);
+        self.settle();
         let Some(source) = self.data(from).cloned() else { return };
         if let Some(member) = self.world.members.get_mut(m) {
             member.data = Some(source.cloned());
@@ -398,6 +415,11 @@ impl Servers {
 
     /// What can be seen of one server.
     pub fn seen(&self, m: usize) -> Seen {
+        self.seen_without(m, &BTreeSet::new())
+    }
+
+    /// The same when these rows are hidden from its readers.
+    pub fn seen_without(&self, m: usize, hidden: &BTreeSet<u32>) -> Seen {
         let doing = self.doing(m);
         let (now, nothing) = (self.world.now, Data::default());
         let data = self.data(m).unwrap_or(&nothing);
@@ -423,7 +445,8 @@ impl Servers {
                 seen.history.push((last, seen.rows.len()));
                 last = rec.timeline;
             }
-            if let Some(row) = self.rows.get(&rec.id).filter(|_| !waits(index + 1)) {
+            if let Some(row) = self.rows.get(&rec.id).filter(|row| !waits(index + 1) && !hidden.contains(row))
+            {
                 seen.rows.insert(*row);
             }
         }

@@ -32,6 +32,9 @@ pub struct Data {
     pub signal: bool,
     /// The `hba_file` admits clients.
     pub gate_open: bool,
+    /// The timeline of the last common checkpoint: where the start after a rewind begins, which the control file shows
+    /// from then on.
+    pub backup_label: Option<u32>,
     /// Timeline history files without a timeline behind them (P11).
     pub planted: BTreeSet<u32>,
 }

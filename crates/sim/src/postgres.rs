@@ -91,6 +91,7 @@ impl World {
         // A start syncs the data directory.
         data.wal.flushed = data.wal.end();
         data.clean = false;
+        data.control = data.backup_label.take().unwrap_or(data.control);
         match std::mem::replace(&mut pod.state, State::Down) {
             State::Starting(None) if data.signal => {
                 data.was_standby = true;
@@ -106,11 +107,15 @@ impl World {
                 data.wal.records.retain(|rec| rec.timeline <= control);
                 data.wal.flushed = data.wal.end();
                 let timeline = data.wal.timeline().0;
+                // Recovery ends with a checkpoint.
+                data.control = timeline;
                 data.was_standby = false;
                 self.become_primary(m, record, timeline, Names::Placeholder);
             }
             State::Starting(Some(names)) => {
                 let timeline = data.wal.timeline().0;
+                // Recovery ends with a checkpoint.
+                data.control = timeline;
                 data.was_standby = false;
                 self.become_primary(m, record, timeline, names);
             }
@@ -209,6 +214,11 @@ impl World {
         let Some(pg) = member.pg_life() else { return };
         let Some(standby) = member.standby_mut() else { return };
         standby.promoting = Some((timeline, names));
+        // The startup process ends the walreceiver before anything else, and asks for no other.
+        standby.upstream = None;
+        if let Some(conn) = standby.conn {
+            self.close(conn);
+        }
         self.later(delay, Event::SignalRemoved { m, pg });
     }
 
@@ -476,15 +486,15 @@ impl World {
             return;
         }
         let was_standby = member.primary().is_none();
+        let replayed = if was_standby { member.replayed(now) } else { end };
         self.kill_postgres(m);
         let Some(member) = self.members.get_mut(m) else { return };
         if let Some(data) = &mut member.data {
             data.clean = true;
             data.was_standby = was_standby;
             data.wal.flushed = data.wal.end();
-            if !was_standby {
-                data.control = data.wal.timeline().0;
-            }
+            // A master's shutdown checkpoint, or a standby's restartpoint at the last one that it has replayed.
+            data.control = data.wal.position_of(replayed).timeline.0;
         }
         self.say(|| format!("pg-{m} has stopped cleanly at {end}"));
         if let Some(agent) = self.members.get_mut(m).and_then(|member| member.agent_mut(agent)) {

@@ -77,12 +77,17 @@ impl Data {
             return;
         }
         let common = self.wal.common(&source.wal);
+        self.backup_label = self.wal.at(common).map(|rec| rec.timeline);
         self.wal.records.truncate(common);
         let further = source.wal.flushed - common.min(source.wal.flushed);
         self.wal.records.extend(source.wal.records.iter().skip(common).take(further));
         self.wal.flushed = self.wal.end();
+        // A real one needs the source's insert position. The agent's first start after a rewind streams for that reason;
+        // the simulator's does not, and has nothing unflushed to wait for.
         self.consistent_at = source.wal.flushed;
         self.control = source.control;
+        // It makes the directory of the log equal, file by file.
+        self.planted.clone_from(&source.planted);
     }
 
     /// What `pg_basebackup` makes of this running master's directory.
@@ -94,6 +99,7 @@ impl Data {
         self.signal = true;
         self.torn = false;
         self.gate_open = false;
+        self.backup_label = None;
         self
     }
 }
