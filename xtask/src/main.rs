@@ -7,6 +7,7 @@ mod command;
 mod crd;
 mod demo;
 mod deploy;
+mod differential;
 mod golang;
 mod images;
 mod packages;
@@ -41,6 +42,8 @@ enum Task {
     Crd(crd::Arguments),
     /// Run the simulator of the protocol.
     Sim(sim::Arguments),
+    /// Compare the simulator's model of PostgreSQL with real servers.
+    Differential(differential::Arguments),
     /// Run a program among the servers of one major version.
     #[command(hide = true)]
     Servers(servers::Arguments),
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Task::Tidy(arguments) => tidy::run(&arguments),
         Task::Crd(arguments) => crd::run(&arguments),
         Task::Sim(arguments) => sim::run(&arguments),
+        Task::Differential(arguments) => differential::run(&arguments),
         Task::Servers(arguments) => servers::run(&arguments),
     };
     outcome.unwrap_or_else(|error| {

@@ -10,7 +10,7 @@ use crate::cache::Cache;
 use crate::deploy::{self, Target};
 use crate::rig::CONTROLLER;
 use crate::this::{self, StartedRig};
-use crate::{command, servers, tidy};
+use crate::{command, differential, servers, tidy};
 
 /// Seeds of one run in CI; the long forms are for people (`cargo xtask sim`).
 const SEEDS: &str = "2000";
@@ -42,7 +42,11 @@ pub(super) fn unit() -> Result<Counts> {
         "matriarch-postgres",
         "--exclude",
         "matriarch-controller",
+        "--exclude",
+        "matriarch-differential",
     ]))?;
+    counts +=
+        counts::tests(this::cargo(["test", "--package", "matriarch-differential", "--locked", "--lib"]))?;
     counts += counts::tests(this::cargo(["test", "--package", "matriarch-postgres", "--locked", "--lib"]))?;
     Ok(counts)
 }
@@ -82,6 +86,7 @@ pub(super) fn postgres() -> Result<Counts> {
         tests.args(["--test", "*", "--config", &servers.cargo_runner()?]);
         tests.env("RUST_TEST_THREADS", SERVER_TESTS);
         counts += counts::tests(tests)?;
+        counts += counts::tests(differential::command(&servers, &[])?)?;
     }
     Ok(counts)
 }
