@@ -136,6 +136,9 @@ impl World {
                 if let Some(agent) = member.agent_mut(life) {
                     agent.doing.insert(key);
                 }
+                // A disk that takes its time: the order to change the names is under way for seconds.
+                let stalls = key == "names" && !self.calm && self.dice.permille(80);
+                let quick = if stalls { slow } else { quick };
                 self.later(quick, Event::Done { m, agent: life, action: Box::new(action) });
             }
             _ => {}

@@ -36,6 +36,7 @@ impl World {
             life,
             memory: Memory::with_rules(rules),
             known: None,
+            keeping: false,
             hidden: None,
             nudged: 0,
             log: self.logs.then(|| replay::line(&ha::log::Line::Started)),
@@ -432,9 +433,33 @@ impl World {
     /// Every member keeps the newest record that it saw beside its promise (§2).
     fn keep_record(&mut self, m: usize, record: &ha::Record) {
         let now = self.now;
+        // A disk that takes its time: written later, if this agent still lives, and what is newest then.
+        let stalls = !self.calm && self.dice.permille(60);
+        let until = if stalls { self.dice.millis(500, 4_000) } else { 0 };
+        let agent = self.members.get_mut(m).and_then(|member| member.pod.as_mut()?.agent.as_mut());
+        if let Some(agent) = agent {
+            if agent.keeping {
+                return;
+            }
+            agent.keeping = stalls;
+            if stalls {
+                let life = agent.life;
+                self.later(until, Event::Kept { m, agent: life });
+                return;
+            }
+        }
         let Some(member) = self.members.get_mut(m).filter(|member| member.full_until <= now) else { return };
         if member.promise.last_record.as_ref().is_none_or(|known| record.supersedes(known)) {
             member.promise.last_record = Some(record.clone());
+        }
+    }
+
+    /// A slow disk has taken in what was to be kept.
+    pub(crate) fn kept(&mut self, m: usize, life: u64) {
+        let Some(agent) = self.members.get_mut(m).and_then(|member| member.agent_mut(life)) else { return };
+        agent.keeping = false;
+        if let Some(known) = agent.known.as_ref().map(|known| known.record.clone()) {
+            self.keep_record(m, &known);
         }
     }
 

@@ -51,6 +51,8 @@ pub enum Event {
     ClientRead,
     /// New wishes reach a member.
     Wishes { m: usize, settings: Rc<Settings> },
+    /// What was to be kept beside the promise is on disk.
+    Kept { m: usize, agent: u64 },
     /// A human wants this member to lead, whatever is lost.
     Asked { m: usize },
     /// A member is cut off from everybody.

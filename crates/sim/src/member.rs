@@ -144,6 +144,8 @@ pub struct Agent {
     pub memory: Memory,
     /// The record.
     pub known: Option<Known>,
+    /// The newest record is being kept beside the promise by a slow disk.
+    pub keeping: bool,
     /// Why it cannot be read.
     pub hidden: Option<Hidden>,
     /// Its decision log, when somebody wants it.

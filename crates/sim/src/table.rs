@@ -17,6 +17,9 @@ const END: &str = "<!-- mutations:end -->";
 /// Seeds of a comparison.
 const COMPARED: u64 = 60;
 
+/// Seeds after the first that stands still (L1) in which an invariant of safety is looked for.
+const LONGER: u64 = 150;
+
 /// What became of one mutation.
 #[derive(Debug)]
 pub struct Row {
@@ -72,19 +75,31 @@ pub fn examine(mutation: &'static Mutation, from: u64, seeds: u64) -> Row {
     let whole = |seed| run(seed, Rules::default(), WorldRules::default(), kind, false);
     let most = if mutation.serves == Serves::Safety { seeds } else { COMPARED };
     let (mut with, mut without) = (Sum::default(), Sum::default());
+    // What only stands still may lose something in another world: it is looked for there, for a while.
+    let mut stands_still: Option<(u64, String)> = None;
     for seed in from..from.saturating_add(most) {
+        if stands_still.as_ref().is_some_and(|(after, _)| seed - from >= after + LONGER) {
+            break;
+        }
         let outcome = run(seed, rules, world_rules, kind, false);
         if mutation.serves == Serves::Safety {
             // A seed that fails with every rule on says nothing about this one.
             if let Some(violation) = outcome.violation
                 && whole(seed).violation.is_none()
             {
-                return Row { mutation, caught: Some((seed - from + 1, violation)), shown: String::new() };
+                let caught = (seed - from + 1, violation);
+                if !caught.1.starts_with('L') {
+                    return Row { mutation, caught: Some(caught), shown: String::new() };
+                }
+                stands_still.get_or_insert(caught);
             }
         } else {
             without.add(&outcome);
             with.add(&whole(seed));
         }
+    }
+    if stands_still.is_some() {
+        return Row { mutation, caught: stands_still, shown: String::new() };
     }
     let shown = if mutation.serves == Serves::Safety {
         String::new()

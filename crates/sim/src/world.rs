@@ -260,6 +260,7 @@ impl World {
             | Event::Refused { m, .. }
             | Event::Done { m, .. }
             | Event::SealPromise { m, .. }
+            | Event::Kept { m, .. }
             | Event::PromoteStep { m, .. }
             | Event::Response { m, .. }
             | Event::Timeout { m, .. }
@@ -322,6 +323,7 @@ impl World {
                 }
                 self.nudge(m);
             }
+            Event::Kept { m, agent } => self.kept(m, agent),
             Event::Asked { m } => self.asked(m),
             Event::Cut { m } => {
                 self.say(|| format!("FAULT pg-{m}: cut off"));
