@@ -248,7 +248,11 @@ async fn every_example_has_its_objects() {
     let mut playing = Vec::new();
     let mut all = Vec::new();
     for entry in std::fs::read_dir(world::tree().join("examples")).unwrap() {
-        let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "yaml") {
+            continue;
+        }
+        let text = std::fs::read_to_string(path).unwrap();
         let manifest: serde_json::Value = serde_yaml::from_str(&text).unwrap();
         if manifest["kind"] != "PostgresCluster" {
             continue;
