@@ -118,7 +118,9 @@ impl Error {
             | Self::EmptySlice(call)
             | Self::Status(call)
             | Self::Delete(call) => conflict(call),
-            Self::Apply(ApplyError::Leaving { .. } | ApplyError::RecordAppeared) => true,
+            Self::Apply(
+                ApplyError::Leaving { .. } | ApplyError::Gone { .. } | ApplyError::RecordAppeared,
+            ) => true,
             Self::Apply(source) => source.call().is_some_and(conflict),
             Self::Unreadable(_) | Self::Build(_) | Self::Timeout => false,
         }

@@ -78,6 +78,14 @@ pub enum ApplyError {
     /// A record appeared meanwhile; look again.
     #[error("a record appeared while one was to be made")]
     RecordAppeared,
+    /// The version that was to be replaced is gone; look again.
+    #[error("{kind} {name} was deleted while it was to be written")]
+    Gone {
+        /// Its kind.
+        kind: String,
+        /// Its name.
+        name: String,
+    },
     /// Settings were not rendered.
     #[error("cannot render the members' settings")]
     Settings(#[source] SettingsError),
@@ -116,7 +124,11 @@ impl ApplyError {
             | Self::Claim { source }
             | Self::ClaimTemplate { source }
             | Self::DeletePod { source } => Some(source),
-            Self::NameTaken { .. } | Self::Leaving { .. } | Self::RecordAppeared | Self::Settings(_) => None,
+            Self::NameTaken { .. }
+            | Self::Leaving { .. }
+            | Self::Gone { .. }
+            | Self::RecordAppeared
+            | Self::Settings(_) => None,
         }
     }
 
@@ -167,6 +179,9 @@ impl Applier {
             if self.remembered(&key) == Some(Last { content, version }) {
                 return Ok(there);
             }
+        } else if object.meta().resource_version.is_some() {
+            // An apply would make it again as it was, and what was decided on it may be out of date.
+            return Err(ApplyError::Gone { kind, name });
         }
         let applied = self.calls.apply(FieldManager::OPERATOR, object).await.map_err(failed)?;
         let version = version(&applied);
