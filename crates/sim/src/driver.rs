@@ -357,8 +357,8 @@ impl Servers {
         let Some(member) = self.world.members.get_mut(m) else { return };
         if freeze {
             member.pg_frozen = now + FROZEN;
-            // Long enough that it is missed.
-            self.settle();
+            // Nobody has missed it yet: what comes next is still sent to it.
+            self.run_until(now + SECOND);
         } else {
             let end = member.pg_frozen;
             self.run_until(end);
