@@ -195,7 +195,8 @@ impl Mutation {
             "late-proof",
             "a late proof of a win is used although the winner has sealed itself against that epoch (I2)",
             |r, _| r.seal_binds_token = false,
-        ),
+        )
+        .focused(&["api", "api-link", "partition"]),
         safety(
             "second-start",
             "the late proof of a renewal starts a master that has released its term already (§4)",
