@@ -135,6 +135,9 @@ impl World {
             | Action::Follow { .. } => {
                 if let Some(agent) = member.agent_mut(life) {
                     agent.doing.insert(key);
+                    if let Action::SetNames { names } = &action {
+                        agent.names_ordered = Some(names.clone());
+                    }
                 }
                 // A disk that takes its time: the order to change the names is under way for seconds.
                 let stalls = key == "names" && !self.calm && self.dice.permille(80);
@@ -204,6 +207,9 @@ impl World {
                 return;
             }
             Action::SetNames { names } => {
+                if agent.names_ordered.as_ref() != Some(names) {
+                    return;
+                }
                 agent.doing.remove("names");
                 if member.primary().is_some() {
                     self.set_names(m, names.clone());

@@ -37,6 +37,7 @@ impl World {
             memory: Memory::with_rules(rules),
             known: None,
             keeping: false,
+            names_ordered: None,
             hidden: None,
             nudged: 0,
             log: self.logs.then(|| replay::line(&ha::log::Line::Started)),

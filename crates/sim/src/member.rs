@@ -162,6 +162,8 @@ pub struct Agent {
     pub busy: Option<&'static str>,
     /// Short acts under way, not to be begun again.
     pub doing: BTreeSet<&'static str>,
+    /// The newest names that were ordered: what an order before them still does never lands after theirs.
+    pub names_ordered: Option<Names>,
     /// The last decision.
     pub decision: Decision,
     /// When the others were last told, by the world's clock.
