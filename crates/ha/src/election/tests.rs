@@ -65,6 +65,8 @@ struct World {
     /// Requests whose sender gave up and which may still land.
     late: Vec<Option<Request>>,
     deleted: bool,
+    /// Writes that were tried: each has a stamp of its own, so without a bound there would be no end of worlds.
+    tried: u64,
 }
 
 /// What may happen in a walk, besides requests, landings and time.
@@ -72,6 +74,8 @@ struct World {
 struct Bounds {
     time: u64,
     writes: u64,
+    /// Writes that may be tried and not land.
+    in_vain: u64,
     /// Requests whose sender gave up land later, at any time.
     late: bool,
     /// Somebody deletes the Lease, once.
@@ -80,7 +84,7 @@ struct Bounds {
     release: bool,
 }
 
-const CALM: Bounds = Bounds { time: 3, writes: 2, late: false, deletion: false, release: false };
+const CALM: Bounds = Bounds { time: 3, writes: 2, in_vain: 1, late: false, deletion: false, release: false };
 
 impl World {
     fn new(times: Times, rules: Rules) -> Self {
@@ -96,6 +100,7 @@ impl World {
             calls: names.iter().map(|_| Call::None).collect(),
             late: names.iter().map(|_| None).collect(),
             deleted: false,
+            tried: 0,
         }
     }
 
@@ -105,7 +110,9 @@ impl World {
 
     /// The candidates are alike, so it is no loss that the first write is always the first one's.
     fn may_write(&self, candidate: usize, bounds: Bounds) -> bool {
-        self.register.writes < bounds.writes && (self.register.writes > 0 || candidate == 0)
+        self.register.writes < bounds.writes
+            && self.tried < bounds.writes + bounds.in_vain
+            && (self.register.writes > 0 || candidate == 0)
     }
 
     /// Every world that can come next.
@@ -146,6 +153,7 @@ impl World {
                                 let answer = world.register.land(&request);
                                 world.candidates[i].answered(&request, now, answer, now);
                             } else {
+                                world.tried += 1;
                                 world.calls[i] = Call::Sent(request.clone(), now);
                             }
                         });

@@ -6,6 +6,7 @@ use crate::common::{BOUND, Member, any_of, run};
 use ha::Names;
 use postgres::replication::names::{NamesError, prove_waiting, put_in_force};
 use postgres::replication::standbys;
+use postgres::session::SqlError;
 use rustix::process::Signal;
 
 const INSERT: &str = "INSERT INTO public.t VALUES (1)";
@@ -27,7 +28,14 @@ fn p05_a_value_that_show_displays_is_not_in_force_while_the_checkpointer_stalls(
                 let session = one.session().await;
                 let short = Duration::from_millis(700);
                 let result = put_in_force(&one.layout, &session, &one.settings, &Names::Alone, short).await;
-                assert!(matches!(result, Err(NamesError::NotInForce { .. })), "{result:?}");
+                // The bound may pass in the middle of a statement: as little a proof.
+                assert!(
+                    matches!(
+                        result,
+                        Err(NamesError::NotInForce { .. } | NamesError::Sql(SqlError::Timeout { .. }))
+                    ),
+                    "{result:?}"
+                );
                 let shown: String =
                     one.session().await.value("show", "SHOW synchronous_standby_names", &[]).await.unwrap();
                 assert!(shown.contains("matriarch_nobody"), "{shown}");
