@@ -71,7 +71,7 @@ fn phase(world: &World, m: usize) -> Option<Phase> {
     }))
 }
 
-fn simulated(seeds: std::ops::RangeInclusive<u64>) -> Transitions {
+fn simulated(seeds: impl Iterator<Item = u64>) -> Transitions {
     let mut seen = Transitions::new();
     for seed in seeds {
         let mut world = World::new(seed, ha::Rules::default(), WorldRules::default(), false);
@@ -92,7 +92,8 @@ fn simulated(seeds: std::ops::RangeInclusive<u64>) -> Transitions {
 #[test]
 fn the_diagram_shows_what_the_code_does() {
     let searched = transitions(Bound::named("two").expect("listed"));
-    let simulated = simulated(1..=40);
+    // A leader behind its gate is seldom deposed: one seed in 300 shows it.
+    let simulated = simulated((1..=40).chain([237]));
     let name = |(from, to): &(Phase, Phase)| (format!("{from:?}"), format!("{to:?}"));
     let seen: BTreeSet<_> = searched.union(&simulated).map(name).collect();
     let drawn = drawn();
