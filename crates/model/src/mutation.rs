@@ -72,7 +72,8 @@ impl Mutation {
             name: "start-as-master",
             what: "a recorded leader starts as master without a fresh authority: one life, one process here",
             bound: None,
-            switch: |r, _| r.start_as_standby = false,
+            // What is heard of a later record would fence it, and it would start again, for ever: no bound holds that.
+            switch: |r, _| (r.start_as_standby, r.heard_generation) = (false, false),
         },
         Self {
             name: "late-proof",
