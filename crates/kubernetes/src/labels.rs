@@ -6,7 +6,7 @@ use crate::{
 };
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Patch, PatchParams};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// The label that `kubectl get pods -L role` shows, and the one thing that a member may change on a pod.
 pub const ROLE_LABEL: &str = "role";
@@ -56,11 +56,19 @@ pub async fn set_role(
     uid: &str,
     role: Option<Role>,
 ) -> Result<Labelled, CallError> {
-    let patch = json!({"metadata": {"uid": uid, "labels": {ROLE_LABEL: role.map(Role::as_str)}}});
-    let params = PatchParams {
-        field_manager: Some(FieldManager::AGENT.as_str().to_owned()),
-        ..PatchParams::default()
-    };
+    let labels = json!({ROLE_LABEL: role.map(Role::as_str)});
+    label(calls, FieldManager::AGENT, (namespace, name, uid), &labels).await
+}
+
+/// Merges `labels` into those of the pod that is called so, if it still has this UID; `null` takes one away.
+pub(crate) async fn label(
+    calls: &Calls,
+    manager: FieldManager,
+    (namespace, name, uid): (&str, &str, &str),
+    labels: &Value,
+) -> Result<Labelled, CallError> {
+    let patch = json!({"metadata": {"uid": uid, "labels": labels}});
+    let params = PatchParams { field_manager: Some(manager.as_str().to_owned()), ..PatchParams::default() };
     let api = calls.api::<Pod>(namespace);
     match calls.run("label pod", api.patch_metadata(name, &params, &Patch::Merge(&patch))).await {
         Ok(_) => Ok(Labelled::Set),

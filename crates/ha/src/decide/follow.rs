@@ -246,7 +246,7 @@ fn rewind(case: &mut Case<'_>) {
 /// A half-rewound directory is rebuilt only from a leader that serves, and while a third member holds the leader's log
 /// too (S6). When none comes, from a leader whose epoch is committed: its log holds whatever was ever acknowledged, and
 /// nobody could start the directory that goes. What an electorate rests on is safe meanwhile: this member reports
-/// nothing before its new copy is consistent, and the leader's log holds whatever it had ever acknowledged.
+/// nothing before its new copy is consistent.
 fn reclone(case: &mut Case<'_>) {
     if !may_follow(case) {
         return;
