@@ -135,7 +135,8 @@ pub(crate) fn last_lines(text: &str, count: usize) -> String {
     lines.get(lines.len().saturating_sub(count)..).unwrap_or_default().join("\n  ")
 }
 
-fn describe(command: &Command) -> String {
+/// The program and its first arguments, as one would type them.
+pub(crate) fn describe(command: &Command) -> String {
     let mut words = vec![command.get_program().to_string_lossy().into_owned()];
     words.extend(command.get_args().take(4).map(|word| word.to_string_lossy().into_owned()));
     words.join(" ")

@@ -77,7 +77,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         None => Layer::value_variants().to_vec(),
     };
     let mut total = Counts::default();
-    let mut lines = Vec::new();
+    let (mut lines, mut failures) = (Vec::new(), Vec::new());
     let mut rig = None;
     for layer in chosen {
         let name = layer.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
@@ -91,11 +91,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         // A layer that cannot even start is a failure of its own; the others still run.
         let counts = ready.and_then(|()| layer.run(arguments)).unwrap_or_else(|error| {
             println!("{name}: {error:#}");
-            Counts::one(false)
+            Counts::failed(format!("{error:#}"))
         });
         let line = format!("{name:<10} {:>7.1} s  {counts}", started.elapsed().as_secs_f64());
         println!("---- {line}");
         lines.push(line);
+        failures.extend(counts.failures.iter().map(|told| format!("{name}: {told}")));
         total += counts;
     }
     match rig {
@@ -105,6 +106,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     println!("====");
     for line in lines {
         println!("{line}");
+    }
+    for failure in failures {
+        println!("{failure}");
     }
     println!("{} passed, {} failed", total.passed, total.failed);
     Ok(if total.failed == 0 && total.passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })

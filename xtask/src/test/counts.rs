@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 
-/// How many passed and failed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// How many passed and failed, and what is told of those that failed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     /// Passed.
     pub(crate) passed: u64,
@@ -14,12 +14,19 @@ pub(crate) struct Counts {
     pub(crate) failed: u64,
     /// Left out.
     pub(crate) skipped: u64,
+    /// What each failure said first: repeated at the end of a run, whose middle nobody reads.
+    pub(crate) failures: Vec<String>,
 }
 
 impl Counts {
-    /// One check that passed or failed.
-    pub(crate) fn one(well: bool) -> Self {
-        Self { passed: u64::from(well), failed: u64::from(!well), skipped: 0 }
+    /// One check that passed.
+    pub(crate) fn passed() -> Self {
+        Self { passed: 1, ..Self::default() }
+    }
+
+    /// One check that failed, and what is to be told of it.
+    pub(crate) fn failed(told: impl Into<String>) -> Self {
+        Self { failed: 1, failures: vec![told.into()], ..Self::default() }
     }
 }
 
@@ -28,6 +35,7 @@ impl std::ops::AddAssign for Counts {
         self.passed += other.passed;
         self.failed += other.failed;
         self.skipped += other.skipped;
+        self.failures.extend(other.failures);
     }
 }
 
@@ -49,8 +57,21 @@ pub(crate) fn tests(mut command: Command) -> Result<Counts> {
         command.spawn().with_context(|| format!("starting {}", command.get_program().display()))?;
     drop(command); // Or our own copies of the pipe's writing end would keep it open for ever.
     let mut counts = Counts::default();
+    let mut to_tell = 0;
     for line in BufReader::new(reader).lines() {
         let line = line.context("reading the output of tests")?;
+        let more = lines_of_failure(&line);
+        match (more, counts.failures.last_mut()) {
+            (Some(lines), _) => {
+                to_tell = lines;
+                counts.failures.push(line.clone());
+            }
+            (None, Some(failure)) if to_tell > 0 => {
+                to_tell -= 1;
+                *failure += &format!("\n  {line}");
+            }
+            _ => {}
+        }
         match summary(&line) {
             Some(more) => counts += more,
             None if is_noise(&line) => {}
@@ -60,7 +81,7 @@ pub(crate) fn tests(mut command: Command) -> Result<Counts> {
     let status = child.wait().context("waiting for tests")?;
     if !status.success() && counts.failed == 0 {
         println!("{status}, though no test failed");
-        counts.failed = 1;
+        counts += Counts::failed(format!("{status}, though no test failed"));
     }
     Ok(counts)
 }
@@ -85,6 +106,19 @@ fn summary(line: &str) -> Option<Counts> {
     Some(counts)
 }
 
+/// Whether a failure is told of from this line on, and in how many more: by libtest, a panic, a scenario, a story.
+fn lines_of_failure(line: &str) -> Option<usize> {
+    if line.starts_with("test ") && line.ends_with(" FAILED") {
+        Some(0)
+    } else if line.contains(" panicked at ") {
+        Some(4)
+    } else if line.starts_with("FAIL ") || line.contains(": FAILED ") {
+        Some(12)
+    } else {
+        None
+    }
+}
+
 /// Lines of which a run has thousands and a reader needs none.
 fn is_noise(line: &str) -> bool {
     let line = line.trim();
@@ -103,11 +137,11 @@ mod tests {
     #[test]
     fn both_kinds_of_closing_lines_count() {
         let libtest = "test result: FAILED. 12 passed; 2 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s";
-        assert_eq!(summary(libtest), Some(Counts { passed: 12, failed: 2, skipped: 1 }));
-        assert_eq!(summary("18 passed, 0 failed"), Some(Counts { passed: 18, failed: 0, skipped: 0 }));
+        assert_eq!(summary(libtest), Some(Counts { passed: 12, failed: 2, skipped: 1, ..Counts::default() }));
+        assert_eq!(summary("18 passed, 0 failed"), Some(Counts { passed: 18, ..Counts::default() }));
         assert_eq!(
             summary("16 passed, 0 failed, 2 skipped"),
-            Some(Counts { passed: 16, failed: 0, skipped: 2 })
+            Some(Counts { passed: 16, skipped: 2, ..Counts::default() })
         );
         assert_eq!(summary("the test passed"), None);
     }
@@ -121,6 +155,16 @@ mod tests {
 
     #[test]
     fn a_program_that_dies_without_a_word_failed() {
-        assert_eq!(super::tests(Command::new("false")).unwrap(), Counts::one(false));
+        let counts = super::tests(Command::new("false")).unwrap();
+        assert_eq!((counts.passed, counts.failed, counts.failures.len()), (0, 1, 1));
+    }
+
+    #[test]
+    fn what_failed_is_told_again_with_its_first_lines() {
+        let mut program = Command::new("printf");
+        program.arg("fine\nclone: FAILED in world 2: it hangs\nbecause\n3 passed, 1 failed\n");
+        let counts = super::tests(program).unwrap();
+        assert_eq!((counts.passed, counts.failed), (3, 1));
+        assert_eq!(counts.failures, ["clone: FAILED in world 2: it hangs\n  because\n  3 passed, 1 failed"]);
     }
 }

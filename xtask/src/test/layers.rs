@@ -23,7 +23,10 @@ pub(super) fn tidy() -> Result<Counts> {
         for offender in &offenders {
             println!("{rule}: {offender}");
         }
-        counts += Counts::one(offenders.is_empty());
+        counts += match offenders.first() {
+            None => Counts::passed(),
+            Some(offender) => Counts::failed(format!("{rule}: {offender}")),
+        };
     }
     counts += step("rustfmt", this::cargo(["fmt", "--all", "--check"]));
     counts += step("clippy", tidy::clippy());
@@ -141,10 +144,11 @@ pub(super) fn chart() -> Result<Counts> {
             let mut template = Target::Rig.helm(["template", "test", "--namespace", "test"])?;
             template.arg(&directory).args(values);
             let rendered = command::output(&mut template);
-            if let Err(error) = &rendered {
-                println!("helm template {chart} {what}: {error:#}");
-            }
-            counts += Counts::one(rendered.is_ok_and(|text| text.contains("kind:")));
+            counts += match rendered {
+                Ok(text) if text.contains("kind:") => Counts::passed(),
+                Ok(_) => failed(format!("helm template {chart} {what}: renders nothing")),
+                Err(error) => failed(format!("helm template {chart} {what}: {error:#}")),
+            };
         }
     }
     Ok(counts)
@@ -190,15 +194,21 @@ fn target_directory() -> Result<PathBuf> {
 /// One check that is a program.
 fn step(label: &str, program: Command) -> Counts {
     match command::run(label, program) {
-        Ok(()) => Counts::one(true),
-        Err(error) => {
-            println!("{error:#}");
-            Counts::one(false)
-        }
+        Ok(()) => Counts::passed(),
+        Err(error) => failed(format!("{error:#}")),
     }
+}
+
+/// Told at once, and at the end.
+fn failed(told: String) -> Counts {
+    println!("{told}");
+    Counts::failed(told)
 }
 
 /// The same for a program whose output is its report.
 fn step_shown(mut program: Command) -> Counts {
-    Counts::one(program.status().is_ok_and(|status| status.success()))
+    match program.status() {
+        Ok(status) if status.success() => Counts::passed(),
+        outcome => failed(format!("{}: {outcome:?}", command::describe(&program))),
+    }
 }
