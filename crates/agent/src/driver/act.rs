@@ -11,7 +11,7 @@ mod gate;
 mod initialise;
 mod names;
 mod prepare;
-mod promote;
+pub(super) mod promote;
 mod provision;
 mod rewind;
 mod seal;

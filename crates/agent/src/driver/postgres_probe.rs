@@ -16,6 +16,7 @@ use postgres::server::{self, Observation, Prober};
 use tokio::sync::watch;
 
 use crate::clock;
+use crate::driver::act::promote;
 use crate::driver::context::Context;
 use crate::supervised::PostmasterState;
 
@@ -145,8 +146,8 @@ async fn running(context: &Context, prober: &mut Prober) -> Postgres {
         Observation::Standby(seen) => Postgres::Standby(standby(context, &seen)),
         Observation::Primary(seen) => {
             if context.tracked.get().first_record.is_none() && !context.is_acting() {
-                // The act that made it a master was pushed aside before it had noted this.
-                if let Err(error) = first_record(context, prober).await {
+                // The act that made it a master was pushed aside before it had noted this, or its agent was ended.
+                if let Err(error) = take_over(context, prober, &seen).await {
                     return Postgres::Unknown { why: format!("{error:#}") };
                 }
             }
@@ -155,7 +156,8 @@ async fn running(context: &Context, prober: &mut Prober) -> Postgres {
     }
 }
 
-async fn first_record(context: &Context, prober: &mut Prober) -> anyhow::Result<()> {
+async fn take_over(context: &Context, prober: &mut Prober, seen: &server::Primary) -> anyhow::Result<()> {
+    promote::complete(context, seen.timeline, seen.control_timeline).await?;
     let session = prober.session(BOUND).await?;
     let first = write_first_record(session).await?;
     let fence = fence_xid(session).await?;

@@ -83,7 +83,7 @@ pub(super) async fn promote(
     });
     // The others can follow from now on.
     context.look.notify_one();
-    context.promise.update(|promise| promise.planted = Vec::new()).await?;
+    forget_planted(context, timeline).await?;
     let millis = |to: Instant, from: Instant| u64::try_from(to.since(from).as_millis()).unwrap_or(u64::MAX);
     tracing::info!(
         %timeline,
@@ -94,6 +94,35 @@ pub(super) async fn promote(
         after_millis = millis(clock::now(), out_of_recovery),
         "promoted"
     );
+    checkpoint_in_background(context);
+    Ok(())
+}
+
+/// What a promotion leaves to do once the server is a master, for an agent that finds one which it did not promote itself:
+/// the one before it was ended in between. Without the checkpoint nobody could rewind from here before the next one that
+/// PostgreSQL makes by itself, minutes later (P22).
+pub(in crate::driver) async fn complete(
+    context: &Context,
+    timeline: Timeline,
+    control_timeline: Timeline,
+) -> anyhow::Result<()> {
+    if control_timeline != timeline {
+        checkpoint_in_background(context);
+    }
+    forget_planted(context, timeline).await
+}
+
+/// The history that was planted is that of timelines below the one that was chosen (P11). Otherwise it is for the next
+/// start to judge.
+async fn forget_planted(context: &Context, chosen: Timeline) -> anyhow::Result<()> {
+    let planted = context.promise.get().planted;
+    if !planted.is_empty() && planted.iter().all(|it| *it < chosen) {
+        context.promise.update(|promise| promise.planted = Vec::new()).await?;
+    }
+    Ok(())
+}
+
+fn checkpoint_in_background(context: &Context) {
     let (layout, running) = (context.layout.clone(), checkpoint(&context.layout, CHECKPOINT));
     tokio::spawn(async move {
         match running.await {
@@ -102,7 +131,6 @@ pub(super) async fn promote(
             Err(error) => tracing::warn!(%error, "no checkpoint after the promotion"),
         }
     });
-    Ok(())
 }
 
 /// Members that a standby had slots for, whose role came with the log and whom the gate admits: nothing is to be made for
