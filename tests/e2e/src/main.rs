@@ -8,6 +8,7 @@ mod client;
 mod cluster;
 mod diagnose;
 mod faults;
+mod hearing;
 mod judge;
 mod runner;
 mod scenarios;

@@ -109,7 +109,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         |world| modes::asynchronous(world)),
     scenario!("majors", "PostgreSQL 15 and 18: formed, failed over, whole again", rig: false,
         |world| modes::majors(world)),
-    scenario!(long "elector", "the elector as a sidecar: deleted, killed, without an API server, rolled", rig: true,
+    scenario!(long "elector", "the elector as a sidecar: deleted, killed, cut off, without an API server, rolled", rig: true,
         |world| elector::sidecar(world)),
 ];
 

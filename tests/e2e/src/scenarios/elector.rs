@@ -1,70 +1,181 @@
 //! The elector as a sidecar of an application that asks it every 100 ms, judged by what the application heard.
 //!
-//! Turned red by: a leader that goes by the record instead of its own deadline (two pods hear their own names), a release that
-//! is not written (the deleted leader is waited for), a watch that is not followed.
+//! Turned red by: a leader that goes by the record instead of its own deadline (an isolated pod claims beside its
+//! successor), a release that is not written (the deleted leader is waited for), a watch that is not followed.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, DeleteParams, DynamicObject, ListParams, LogParams, Patch, PatchParams};
+use kube::ResourceExt as _;
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use kube::discovery::ApiResource;
 use serde_json::{Value, json};
 
 use crate::faults;
+use crate::hearing::Hearing;
 use crate::wait;
 use crate::world::{World, now};
 
 /// The example's.
 const TTL: Duration = Duration::from_secs(10);
+/// A leader stops by itself after so much of the TTL.
+const DEADLINE: Duration = Duration::from_secs(8);
+/// After a release that was written, and in a rolling update.
+const AT_ONCE: Duration = Duration::from_secs(1);
+/// On top of the TTL when nobody released.
+const SLACK: Duration = Duration::from_secs(1);
 /// Catches a hang, measures nothing.
 const BOUND: Duration = Duration::from_secs(120);
 /// How long an outage of the API server lasts.
 const OUTAGE: Duration = Duration::from_secs(60);
 
-/// What one pod heard: microseconds since 1970, and a name.
-type Heard = Vec<(u64, String)>;
-
-/// Deleted, killed, without an API server, rolled: who is named when.
+/// Deleted, killed, cut off, without an API server, rolled: who claims when.
 pub(crate) async fn sidecar(world: &World) -> Result<()> {
     let namespace = world.namespace("elector").await?;
     apply(world, &namespace).await?;
-    let first = agreed(world, &namespace, None).await?;
+    let hearing = Hearing::start(world.api::<Pod>(&namespace), "app=web");
+    let first = agreed(&hearing, None).await?;
+    let second = deleted(world, &namespace, &hearing, &first).await?;
+    let third = killed(world, &namespace, &hearing, &second).await?;
+    resident(world, &hearing).await?;
+    let fourth = cut_off(world, &hearing, &third).await?;
+    let fifth = without_api_server(world, &hearing, &fourth).await?;
+    rolled(world, &namespace, &hearing, &fifth).await?;
+    hearing.judge()?;
+    world.remove_namespace(&namespace).await
+}
 
-    let deleted = now();
-    delete(world, &namespace, &first, None).await?;
-    let second = agreed(world, &namespace, Some(&first)).await?;
-    told(world, &namespace, "leader deleted", deleted, &second).await?;
+async fn deleted(world: &World, namespace: &str, hearing: &Hearing, leader: &str) -> Result<String> {
+    let since = now();
+    world
+        .api::<Pod>(namespace)
+        .delete(leader, &DeleteParams::default())
+        .await
+        .context("delete the leader")?;
+    let next = agreed(hearing, Some(leader)).await?;
+    let (named, between) = (hearing.first_named(&next, since)?, hearing.between(leader, &next, since)?);
+    world.say(format!(
+        "leader deleted: the next is named after {:.2} s; {:.2} s without a leader",
+        named.as_secs_f64(),
+        between.as_secs_f64()
+    ));
+    ensure!(named <= AT_ONCE, "the next leader was named {named:?} after the first was deleted");
+    hearing.judge()?;
+    Ok(next)
+}
 
-    let killed = now();
-    delete(world, &namespace, &second, Some(0)).await?;
-    let third = agreed(world, &namespace, Some(&second)).await?;
-    told(world, &namespace, "leader killed", killed, &third).await?;
+async fn killed(world: &World, namespace: &str, hearing: &Hearing, leader: &str) -> Result<String> {
+    let pod = world.api::<Pod>(namespace).get(leader).await?;
+    let node = node_of(&pod)?;
+    let id = container(&pod, "elector").context("the elector's container is not known")?;
+    let since = now();
+    faults::kill_container(world, &node, &id, 1).await?;
+    let next = agreed(hearing, Some(leader)).await?;
+    let named = hearing.first_named(&next, since)?;
+    world.say(format!("leader killed: the next is named after {:.2} s", named.as_secs_f64()));
+    ensure!(named <= TTL + SLACK, "the next leader was named {named:?} after the first was killed");
+    hearing.judge()?;
+    Ok(next)
+}
 
-    let stopped = now();
+async fn cut_off(world: &World, hearing: &Hearing, leader: &str) -> Result<String> {
+    let living = hearing.living().await?;
+    let pod = living.iter().find(|pod| pod.name_any() == leader).context("the leader does not run")?;
+    let since = now();
+    faults::cut(world, &node_of(pod)?).await?;
+    let others: Vec<String> =
+        living.iter().map(kube::ResourceExt::name_any).filter(|name| name != leader).collect();
+    let (next, _) = wait::until("the others name one of them", BOUND, async || {
+        Ok(one_name(hearing, &others).filter(|name| name != leader).ok_or_else(|| said(hearing, &others)))
+    })
+    .await?;
+    let named = hearing.first_named(&next, since)?;
+    faults::mend(world).await?;
+    agreed(hearing, None).await?;
+    let between = hearing.between(leader, &next, since)?;
+    world.say(format!(
+        "leader cut off: it stopped claiming {:.2} s before the next began, who was named after {:.2} s",
+        between.as_secs_f64(),
+        named.as_secs_f64()
+    ));
+    ensure!(named <= TTL + SLACK, "the next leader was named {named:?} after the first was cut off");
+    hearing.judge()?;
+    Ok(next)
+}
+
+async fn without_api_server(world: &World, hearing: &Hearing, leader: &str) -> Result<String> {
     faults::stop_api(world).await?;
+    let stopped = now();
     tokio::time::sleep(OUTAGE).await;
     let back = now();
     faults::mend(world).await?;
-    agreed(world, &namespace, None).await?;
-    for (pod, heard) in heard(world, &namespace).await? {
-        let late = heard.iter().find(|(at, name)| {
-            *at > stopped + micros(TTL + Duration::from_secs(1)) && *at < back && !name.is_empty()
-        });
-        ensure!(late.is_none(), "without the API server {pod} heard {late:?}, past every deadline");
-    }
+    let next = agreed(hearing, None).await?;
+    let last = hearing.last_claim(stopped..back);
+    let claimed = last.as_ref().map_or(Duration::ZERO, |(_, heard)| micros(heard.asked - stopped));
+    world.say(format!(
+        "60 s without the API server: the last claim after {:.2} s; {} leads {:.2} s after its return",
+        claimed.as_secs_f64(),
+        if next == leader { "the same" } else { "another" },
+        hearing.first_named(&next, back)?.as_secs_f64()
+    ));
+    ensure!(claimed <= DEADLINE, "without the API server {last:?} claimed for {claimed:?}");
+    hearing.judge()?;
+    Ok(next)
+}
 
-    let rolled = now();
-    let restart =
-        json!({"spec": {"template": {"metadata": {"annotations": {"rolled": rolled.to_string()}}}}});
+async fn rolled(world: &World, namespace: &str, hearing: &Hearing, leader: &str) -> Result<()> {
+    let since = now();
+    let restart = json!({"spec": {"template": {"metadata": {"annotations": {"rolled": since.to_string()}}}}});
     let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("apps", "v1", "Deployment"));
-    let deployments = Api::<DynamicObject>::namespaced_with(world.client.clone(), &namespace, &kind);
+    let deployments = Api::<DynamicObject>::namespaced_with(world.client.clone(), namespace, &kind);
+    let old: Vec<String> = hearing.living().await?.iter().map(kube::ResourceExt::name_any).collect();
     deployments.patch("web", &PatchParams::default(), &Patch::Merge(&restart)).await?;
-    let last = agreed(world, &namespace, Some(&third)).await?;
-    told(world, &namespace, "rolled", rolled, &last).await?;
-    world.remove_namespace(&namespace).await
+    wait::until("all pods are new", BOUND, async || {
+        let living = hearing.living().await?;
+        let there: Vec<String> = living.iter().map(kube::ResourceExt::name_any).collect();
+        wait::when(there.len() == 3 && !there.iter().any(|pod| old.contains(pod)), || there.join(", "))
+    })
+    .await?;
+    let next = agreed(hearing, Some(leader)).await?;
+    let longest = hearing.longest_without_leader(since..now());
+    world.say(format!("rolled: {next} leads; at most {:.2} s without a leader", longest.as_secs_f64()));
+    ensure!(longest <= AT_ONCE, "nobody led for {longest:?} in a rolling update");
+    Ok(())
+}
+
+/// Resident memory of every elector, which must stay below 10 MiB.
+async fn resident(world: &World, hearing: &Hearing) -> Result<()> {
+    let mut most = 0;
+    for pod in hearing.living().await? {
+        let id = container(&pod, "elector").context("the elector's container is not known")?;
+        let id = id.rsplit('/').next().unwrap_or_default().to_owned();
+        let script = format!(
+            "for p in $(grep -l {id} /proc/[0-9]*/cgroup | cut -d/ -f3); do grep VmRSS /proc/$p/status; done"
+        );
+        let told = world.rig(&["shell", &node_of(&pod)?, "sh", "-c", &script]).await?;
+        let kib = told.split_whitespace().find_map(|word| word.parse::<u64>().ok());
+        most = most.max(kib.with_context(|| format!("no size of {}: {told}", pod.name_any()))?);
+    }
+    world.say(format!("resident: at most {:.1} MiB", mib(most)));
+    ensure!(most < 10 * 1024, "an elector holds {most} KiB");
+    Ok(())
+}
+
+#[expect(clippy::cast_precision_loss, reason = "for people")]
+fn mib(kib: u64) -> f64 {
+    kib as f64 / 1024.0
+}
+
+fn node_of(pod: &Pod) -> Result<String> {
+    pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).context("the pod has no node")
+}
+
+fn container(pod: &Pod, name: &str) -> Option<String> {
+    let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
+    statuses.iter().find(|it| it.name == name)?.container_id.clone()
 }
 
 async fn apply(world: &World, namespace: &str) -> Result<()> {
@@ -79,6 +190,7 @@ async fn apply(world: &World, namespace: &str) -> Result<()> {
         }
         let (group, version) =
             object["apiVersion"].as_str().context("an apiVersion")?.rsplit_once('/').unwrap_or(("", "v1"));
+        let version = if group.is_empty() { "v1" } else { version };
         let kind = GroupVersionKind::gvk(group, version, object["kind"].as_str().context("a kind")?);
         let api = Api::<DynamicObject>::namespaced_with(
             world.client.clone(),
@@ -93,108 +205,31 @@ async fn apply(world: &World, namespace: &str) -> Result<()> {
     Ok(())
 }
 
-async fn delete(world: &World, namespace: &str, pod: &str, grace: Option<u32>) -> Result<()> {
-    let parameters = DeleteParams { grace_period_seconds: grace, ..DeleteParams::default() };
-    world.api::<Pod>(namespace).delete(pod, &parameters).await.with_context(|| format!("delete {pod}"))?;
-    Ok(())
-}
-
-/// What the application in each running pod heard.
-async fn heard(world: &World, namespace: &str) -> Result<BTreeMap<String, Heard>> {
-    let pods = world.api::<Pod>(namespace);
-    let mut all = BTreeMap::new();
-    for pod in pods.list(&ListParams::default().labels("app=web")).await? {
-        let running = pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running");
-        if let (Some(name), true, None) = (&pod.metadata.name, running, &pod.metadata.deletion_timestamp) {
-            let log = LogParams {
-                container: Some("app".to_owned()),
-                tail_lines: Some(3000),
-                ..LogParams::default()
-            };
-            let text = pods.logs(name, &log).await.with_context(|| format!("the log of {name}"))?;
-            all.insert(name.clone(), text.lines().filter_map(line).collect());
-        }
-    }
-    Ok(all)
-}
-
-/// `1795292952.918781 {"name":"web-…"}`.
-fn line(text: &str) -> Option<(u64, String)> {
-    let (at, answer) = text.split_once(' ')?;
-    let (seconds, micros) = at.split_once('.')?;
-    let at = seconds.parse::<u64>().ok()? * 1_000_000 + micros.parse::<u64>().ok()?;
-    let answer: Value = serde_json::from_str(answer).ok()?;
-    Some((at, answer["name"].as_str()?.to_owned()))
-}
-
 /// Waits until three pods name the same one of them, and not the one that went.
-async fn agreed(world: &World, namespace: &str, gone: Option<&str>) -> Result<String> {
+async fn agreed(hearing: &Hearing, gone: Option<&str>) -> Result<String> {
     let (name, _) = wait::until("three pods name one leader", BOUND, async || {
-        let heard = heard(world, namespace).await?;
-        let last: BTreeMap<_, _> = heard
-            .iter()
-            .map(|(pod, heard)| (pod.clone(), heard.last().map(|(_, name)| name.clone())))
-            .collect();
-        let names: Vec<String> = last.values().flatten().cloned().collect();
-        let name = names.first().cloned().unwrap_or_default();
-        let well = last.len() == 3
-            && names.len() == 3
-            && names.iter().all(|other| *other == name)
-            && last.contains_key(&name)
-            && gone != Some(name.as_str());
-        Ok(if well { Ok(name) } else { Err(format!("{last:?}")) })
+        let pods: Vec<String> = hearing.living().await?.iter().map(kube::ResourceExt::name_any).collect();
+        let name = one_name(hearing, &pods)
+            .filter(|name| pods.len() == 3 && pods.contains(name) && gone != Some(name.as_str()));
+        Ok(name.ok_or_else(|| said(hearing, &pods)))
     })
     .await?;
     Ok(name)
 }
 
-/// Says how long it took until somebody named `leader`, and how long nobody was named; never two who named themselves at once.
-async fn told(world: &World, namespace: &str, what: &str, since: u64, leader: &str) -> Result<()> {
-    let heard = heard(world, namespace).await?;
-    let Some(first) =
-        heard.values().flatten().filter(|(at, name)| *at >= since && name == leader).map(|(at, _)| *at).min()
-    else {
-        bail!("{what}: nobody named {leader}");
-    };
-    let mut longest = 0;
-    for heard in heard.values() {
-        let mut named = since;
-        for (at, name) in heard.iter().filter(|(at, _)| *at >= since) {
-            if !name.is_empty() {
-                longest = longest.max(at.saturating_sub(named).min(at - since));
-                named = *at;
-            }
-        }
-    }
-    let seconds = |micros: u64| Duration::from_micros(micros).as_secs_f64();
-    world.say(format!(
-        "{what}: {leader} named after {:.2} s; at most {:.2} s without a name",
-        seconds(first - since),
-        seconds(longest)
-    ));
-    // A pod that names itself does so within one look of 100 ms; two must be further apart than that.
-    let own: BTreeMap<u64, &String> = heard
-        .iter()
-        .flat_map(|(pod, heard)| {
-            heard.iter().filter(move |(_, name)| name == pod).map(move |(at, _)| (*at, pod))
-        })
-        .collect();
-    let mut last: BTreeMap<&String, u64> = BTreeMap::new();
-    let mut leaders: Vec<&String> = Vec::new();
-    for (at, pod) in own {
-        if leaders.last() != Some(&pod) {
-            ensure!(
-                !leaders.contains(&pod) || last.get(pod).is_some_and(|before| at - before > 1_000_000),
-                "{what}: {pod} and {:?} named themselves in turn",
-                leaders.last()
-            );
-            leaders.push(pod);
-        }
-        last.insert(pod, at);
-    }
-    Ok(())
+/// The name that all these pods heard last.
+fn one_name(hearing: &Hearing, pods: &[String]) -> Option<String> {
+    let mut names = pods.iter().map(|pod| hearing.last(pod).map(|heard| heard.name));
+    let first = names.next()??;
+    (!first.is_empty() && names.all(|name| name.as_deref() == Some(first.as_str()))).then_some(first)
 }
 
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+fn said(hearing: &Hearing, pods: &[String]) -> String {
+    let last: BTreeMap<&String, Option<String>> =
+        pods.iter().map(|pod| (pod, hearing.last(pod).map(|heard| heard.name))).collect();
+    format!("{last:?}")
+}
+
+fn micros(micros: u64) -> Duration {
+    Duration::from_micros(micros)
 }
