@@ -7,9 +7,12 @@ use std::os::unix::process::CommandExt;
 
 use anyhow::{Context, Result};
 
-/// The root of the tree.
+/// The root of the tree: where cargo says that this package is, and only when it did not start this program, where it was
+/// compiled. Two checkouts may share a target directory, and cargo does not compile again for a path alone.
 pub(crate) fn tree() -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+    let now = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let package = now.filter(|it| it.ends_with("xtask")).unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    package.join("..")
 }
 
 /// Another subcommand of this program.

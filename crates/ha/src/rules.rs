@@ -51,6 +51,8 @@ pub struct Rules {
     pub seal_binds_token: bool,
     /// One term is one start as master: the proof of a later swap in a term that was led already starts nothing (§4).
     pub start_once: bool,
+    /// A lease is waited for again on the snapshot that is swapped on (§5).
+    pub lease_at_win: bool,
     /// A record of the same epoch and an older generation than one seen before is no record (§2).
     pub newest_generation: bool,
     /// A record that is older than what a peer says it has seen is not swapped on (§2).
@@ -86,6 +88,7 @@ impl Default for Rules {
             initialise_only_uninitialised: true,
             seal_binds_token: true,
             start_once: true,
+            lease_at_win: true,
             newest_generation: true,
             heard_generation: true,
             force_once: true,

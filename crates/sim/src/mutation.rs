@@ -312,6 +312,13 @@ impl Mutation {
         )
         .focused(&["api-link", "partition"])
         .in_asynchronous_mode(),
+        safety(
+            "lease-renewed-meanwhile",
+            "a lease that had ended when a member sealed itself is not looked at again when it wins (§5)",
+            |r, _| r.lease_at_win = false,
+        )
+        .focused(&["api-link", "partition"])
+        .in_asynchronous_mode(),
         safety("no-pre-vote", "a lonely suspicion seals (§4 step 2)", |r, _| r.pre_vote = false)
             .serving(Serves::Progress),
         safety("add-silent-members", "members that do not stream are added (§6)", |r, _| {

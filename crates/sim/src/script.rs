@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::fmt::Write;
 
 use anyhow::Context;
-use ha::{Gate, Handover, Rules, WhenShort};
+use ha::{DurabilityMode, Gate, Handover, Rules, WhenShort};
 
 use crate::api_server::Hidden;
 use crate::dice::{SECOND, seconds};
@@ -221,6 +221,12 @@ fn act(world: &mut World, words: &[&str]) -> anyhow::Result<()> {
                 *up = false;
             }
         }
+        ["heal", name, "api"] => {
+            let m = member(world, name)?;
+            if let Some(up) = world.net.api.get_mut(m) {
+                *up = true;
+            }
+        }
         ["heal"] => {
             world.net.mend();
             world.api.down = false;
@@ -313,6 +319,7 @@ fn wish(world: &mut World, what: &[&str]) -> anyhow::Result<()> {
         ["paused"] => world.settings.paused = true,
         ["unpaused"] => world.settings.paused = false,
         ["block"] => world.settings.when_short = WhenShort::Block,
+        ["async"] => world.settings.mode = DurabilityMode::Async,
         ["leaving", name] => {
             world.settings.leaving.insert(ha::MemberName((*name).to_owned()));
         }

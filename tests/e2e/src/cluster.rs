@@ -43,7 +43,7 @@ impl Cluster {
         file: &str,
         change: &Value,
     ) -> Result<Self> {
-        let path = world.examples.join(file);
+        let path = world.tree.join("examples").join(file);
         let text = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
         let mut manifest: Value =
             serde_yaml::from_str(&text).with_context(|| format!("parse {}", path.display()))?;

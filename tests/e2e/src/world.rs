@@ -33,8 +33,8 @@ pub(crate) struct World {
     pub(crate) config: Config,
     /// The image of the test client.
     pub(crate) client_image: String,
-    /// Directory of the examples.
-    pub(crate) examples: PathBuf,
+    /// Root of the tree, with the examples and the charts: where the tests are run.
+    pub(crate) tree: PathBuf,
     /// What is broken now and must be mended before the next scenario.
     pub(crate) outstanding: RefCell<Outstanding>,
     /// When something took longer than it should: the members' logs of that time tell why.
@@ -68,7 +68,7 @@ impl World {
             client,
             config,
             client_image,
-            examples: PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples")),
+            tree: std::env::current_dir().context("find the tree")?,
             outstanding: RefCell::default(),
             to_explain: RefCell::default(),
             xtask: std::env::var_os("MATRIARCH_XTASK").map(PathBuf::from),

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::archive::{self, Config, Layer};
 use crate::cache::{Cache, Key};
-use crate::command;
+use crate::{command, this};
 
 /// The target whose programs run in any image.
 const TARGET: &str = "x86_64-unknown-linux-musl";
@@ -91,16 +91,14 @@ fn build(profile: &str, programs: &[&str]) -> Result<PathBuf> {
             command::command("rustup", ["target", "add", TARGET]),
         )?;
     }
-    let mut build = cargo();
-    build.args(["build", "--locked", "--target", TARGET, "--profile", profile]);
+    let mut build = this::cargo(["build", "--locked", "--target", TARGET, "--profile", profile]);
     for program in programs {
         build.args(["--package", program, "--bin", program]);
     }
     build.env(format!("CC_{}", TARGET.replace('-', "_")), "musl-gcc");
     command::run(&format!("build {} ({profile})", programs.join(", ")), build)?;
 
-    let mut metadata = cargo();
-    metadata.args(["metadata", "--format-version=1", "--no-deps", "--locked"]);
+    let mut metadata = this::cargo(["metadata", "--format-version=1", "--no-deps", "--locked"]);
     let metadata: Value =
         serde_json::from_str(&command::output(&mut metadata)?).context("reading what cargo metadata says")?;
     let target = metadata["target_directory"].as_str().context("cargo metadata names no target directory")?;
@@ -132,13 +130,6 @@ fn is_dynamic(elf: &[u8]) -> bool {
         return true;
     };
     (0..count).any(|index| number(table.saturating_add(index * size), 4).is_none_or(|kind| kind == 3))
-}
-
-fn cargo() -> Command {
-    // The one that runs this program, else whichever is found.
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-    cargo
 }
 
 #[cfg(test)]

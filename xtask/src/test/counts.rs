@@ -68,7 +68,8 @@ pub(crate) fn tests(mut command: Command) -> Result<Counts> {
             }
             (None, Some(failure)) if to_tell > 0 => {
                 to_tell -= 1;
-                *failure += &format!("\n  {line}");
+                failure.push_str("\n  ");
+                failure.push_str(&line);
             }
             _ => {}
         }

@@ -14,6 +14,8 @@ use crate::{command, differential, servers, tidy};
 
 /// Seeds of one run in CI; the long forms are for people (`cargo xtask sim`).
 const SEEDS: &str = "2000";
+/// The same in asynchronous mode, where a lease stands for the quorum.
+const ASYNCHRONOUS_SEEDS: &str = "1000";
 
 /// House rules, format, lints and generated files.
 pub(super) fn tidy() -> Result<Counts> {
@@ -57,8 +59,9 @@ pub(super) fn unit() -> Result<Counts> {
 /// The protocol: seeds without a violation, every rule missed by somebody, every state of small electorates. Then the generic
 /// leader election, likewise.
 pub(super) fn sim() -> Result<Counts> {
-    let runs: [&[&str]; 8] = [
+    let runs: [&[&str]; 9] = [
         &["--seeds", SEEDS],
+        &["--asynchronous", "--seeds", ASYNCHRONOUS_SEEDS],
         &["--mutations"],
         &["--mutations", "--check"],
         &["--exhaustive"],

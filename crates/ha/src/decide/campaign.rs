@@ -150,6 +150,10 @@ fn elects(case: &Case<'_>, votes: &BTreeMap<MemberId, Vote>, position: Position)
 
 fn count(case: &mut Case<'_>, standby: &Standby, end: Position, forced: bool) {
     let epoch = case.epoch();
+    // Again on this very snapshot: the lease that had ended when this member sealed itself may have been renewed.
+    if case.memory.rules.lease_at_win && !asynchronous::may_elect(case) {
+        return;
+    }
     let votes = votes(case);
     if !elects(case, &votes, end) {
         case.memory.satisfied_since = None;

@@ -10,6 +10,7 @@ use crate::decision::{Action, Purpose, Reason, StopMode};
 use crate::record::{Handover, Record};
 use crate::view::Primary;
 
+use super::asynchronous;
 use super::case::Case;
 
 /// How long a successor may take before the old leader leads on.
@@ -19,12 +20,12 @@ const AGAIN: Duration = Duration::from_secs(30);
 /// How far behind a successor may be when the stop begins: the stop flushes the rest.
 const NEAR: u64 = 16 << 20;
 
-/// Whether somebody could take over at once.
+/// Whether somebody could take over at once: of the electorate, or anybody where a lease stands for it.
 fn successor(case: &Case<'_>, primary: &Primary) -> bool {
     let Some(newest) = case.record().current_electorate() else { return false };
     let settings = &case.view.settings;
     case.fresh_peers().any(|said| {
-        newest.members.contains(&said.member)
+        (newest.members.contains(&said.member) || asynchronous::is_async(case.record()))
             && !said.terminating
             && !settings.is_leaving(&said.member.name)
             && settings.electable.contains(&said.member.name)

@@ -96,7 +96,7 @@ async fn away(world: &World, cluster: &Cluster, namespace: &str, values: &Value)
 }
 
 async fn install(world: &World, namespace: &str, values: &Value) -> Result<()> {
-    let chart = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../charts/matriarch-operator"));
+    let chart = world.tree.join("charts/matriarch-operator");
     let file = tempfile::NamedTempFile::new().context("make a file for the values")?;
     std::fs::write(file.path(), values.to_string()).context("write the values")?;
     let (chart, file) = (chart.display().to_string(), file.path().display().to_string());

@@ -11,6 +11,7 @@ use crate::cluster::{Cluster, FORM, HEAL, tell};
 use crate::faults::{self, Fault, exec};
 use crate::judge;
 use crate::scenarios::failover::{self, HANG, bystander, changed, next_epoch};
+use crate::seen::Member;
 use crate::wait;
 use crate::world::{World, now};
 
@@ -19,7 +20,7 @@ const MAX_LAG: i64 = 16 << 20;
 
 /// Turned red by: an example that the schema refuses, a Service name of the spec that is not used.
 pub(crate) async fn examples(world: &World) -> Result<()> {
-    let mut files: Vec<String> = std::fs::read_dir(&world.examples)
+    let mut files: Vec<String> = std::fs::read_dir(world.tree.join("examples"))
         .context("list the examples")?
         .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
         .collect::<Result<_>>()?;
@@ -67,12 +68,15 @@ pub(crate) async fn two_instances(world: &World) -> Result<()> {
     world.remove_namespace(&namespace).await
 }
 
-/// Turned red by: a failover before the old lease has run out, a loss that is not told, a planned hand-over that loses.
+/// Turned red by: a failover before the old lease has run out, a loss that is not told, a planned hand-over that loses or that
+/// waits for an electorate, of which there is none here.
 pub(crate) async fn asynchronous(world: &World) -> Result<()> {
     let namespace = world.namespace("async").await?;
     let cluster = Cluster::from_example(world, &namespace, "asynchronous.yaml", &json!({})).await?;
     world.say("the master deleted gracefully: nothing may be lost");
     failover::under_load(world, &cluster, Fault::Delete, 3).await?;
+    world.say("another pod template: the master hands over before its pod is replaced");
+    rolled(world, &cluster).await?;
 
     world.say("the master's node without power: the last commits may be lost");
     let before = cluster.whole(world, 3, FORM).await?;
@@ -103,6 +107,27 @@ pub(crate) async fn asynchronous(world: &World) -> Result<()> {
     ensure!(bytes <= MAX_LAG, "{bytes} bytes are more than maxLag");
     ensure!(lost == 0 || bytes > 0, "{lost} rows were lost, and status says none: {failover:?}");
     world.remove_namespace(&namespace).await
+}
+
+async fn rolled(world: &World, cluster: &Cluster) -> Result<()> {
+    let before = cluster.whole(world, 3, FORM).await?;
+    let client = bystander(world, cluster, &before).await?;
+    let since = now();
+    let template = json!({"metadata": {"annotations": {"example.org/rolled": "yes"}}});
+    cluster.patch(world, &json!({"spec": {"podTemplate": template}})).await?;
+    wait::until("every member has a new pod", HEAL, async || {
+        let seen = cluster.look(world).await?;
+        let new = |member: &Member| before.members.iter().all(|old| old.uid != member.uid);
+        let replaced = seen.members.iter().filter(|member| new(member) && member.ready).count();
+        wait::when(replaced == 3, || seen.to_string())
+    })
+    .await?;
+    let after = judge::one_master(world, cluster, &client, 3, HEAL).await?;
+    let (text, longest) = gaps(&client.between(world, since, now()).await?);
+    world.say(format!("gap: {text}"));
+    tell(world, "longest gap", longest, Duration::from_secs(3), HANG)?;
+    world.say(changed(&before, &after));
+    client.finish(world, cluster).await.map(drop)
 }
 
 /// As platforms do it that choose a user without an entry in any passwd. Turned red by: initdb, psql or a clone without
