@@ -2,12 +2,14 @@
 //!
 //! Each command is a module of its own with its own arguments; this file only chooses.
 
+mod bench;
 mod cache;
 mod command;
 mod crd;
 mod demo;
 mod deploy;
 mod differential;
+mod end_to_end;
 mod golang;
 mod images;
 mod packages;
@@ -36,6 +38,8 @@ enum Task {
     Demo(demo::Arguments),
     /// Run the tests, all of them or one layer.
     Test(test::Arguments),
+    /// Measure on the rig.
+    Bench(bench::Arguments),
     /// Check house rules that a compiler does not.
     Tidy(tidy::Arguments),
     /// Write the custom resource definitions.
@@ -56,6 +60,7 @@ fn main() -> ExitCode {
         Task::Deploy(arguments) => deploy::command(&arguments),
         Task::Demo(arguments) => demo::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),
+        Task::Bench(arguments) => bench::run(&arguments),
         Task::Tidy(arguments) => tidy::run(&arguments),
         Task::Crd(arguments) => crd::run(&arguments),
         Task::Sim(arguments) => sim::run(&arguments),

@@ -203,6 +203,11 @@ impl Client {
         Ok((sum(|log| log.found), sum(|log| log.lost)))
     }
 
+    /// The same, by writer.
+    pub(crate) async fn count(self, world: &World, cluster: &Cluster) -> Result<Vec<Judgement>> {
+        self.judge(world, cluster).await
+    }
+
     async fn judge(self, world: &World, cluster: &Cluster) -> Result<Vec<Judgement>> {
         self.stop(world).await?;
         let host = cluster.write_host();

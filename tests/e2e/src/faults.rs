@@ -17,7 +17,7 @@ use crate::world::World;
 const EXEC: Duration = Duration::from_secs(20);
 
 /// A fault of the master.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Fault {
     /// `kill -9` of the postmaster alone.
     Postmaster,
@@ -42,6 +42,28 @@ pub(crate) struct Outstanding {
 }
 
 impl Fault {
+    /// All of them.
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Postmaster,
+        Self::Container,
+        Self::Delete,
+        Self::DeleteByForce,
+        Self::NodePower,
+        Self::NodeNetwork,
+    ];
+
+    /// As on the command line and in tables.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Postmaster => "postmaster",
+            Self::Container => "container",
+            Self::Delete => "delete",
+            Self::DeleteByForce => "delete-by-force",
+            Self::NodePower => "node-power",
+            Self::NodeNetwork => "node-network",
+        }
+    }
+
     /// Breaks it.
     pub(crate) async fn make(self, world: &World, cluster: &Cluster, master: &Member) -> Result<()> {
         let node = master.node.as_deref().context("the master has no node")?;

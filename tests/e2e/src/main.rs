@@ -4,6 +4,7 @@
 //! installed (`cargo xtask test e2e` sees to that). A test that cannot fail is a defect: each scenario's doc comment
 //! names a way to break the product that turns it red.
 
+mod bench;
 mod client;
 mod cluster;
 mod diagnose;

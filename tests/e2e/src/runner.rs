@@ -9,15 +9,17 @@ use clap::Parser;
 
 use crate::scenarios::{SCENARIOS, Scenario};
 use crate::world::World;
-use crate::{diagnose, faults};
+use crate::{bench, diagnose, faults};
 
 /// No scenario may take longer, whatever it waits for.
 const LIMIT: Duration = Duration::from_secs(900);
 
 /// End-to-end tests on a real Kubernetes.
 #[derive(Parser)]
-#[command(name = "matriarch-e2e")]
+#[command(name = "matriarch-e2e", args_conflicts_with_subcommands = true)]
 pub(crate) struct Arguments {
+    #[command(subcommand)]
+    task: Option<Task>,
     /// Only scenarios whose name contains one of these.
     names: Vec<String>,
     /// Says which there are.
@@ -40,6 +42,13 @@ pub(crate) struct Arguments {
     repeat: u32,
 }
 
+/// What else can be done with a cluster that has faults.
+#[derive(clap::Subcommand)]
+enum Task {
+    /// Measures how long clients cannot write when the master fails.
+    Failover(bench::Arguments),
+}
+
 /// Runs what was asked for.
 pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode> {
     if arguments.list {
@@ -47,6 +56,12 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode> {
             println!("{:<20} {}", scenario.name, scenario.about);
         }
         return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(Task::Failover(what)) = &arguments.task {
+        let world = World::open(arguments.kubeconfig.as_ref(), arguments.client_image.clone()).await?;
+        let outcome = bench::run(&world, what).await;
+        faults::mend(&world).await?;
+        return outcome.map(|()| ExitCode::SUCCESS);
     }
     let chosen: Vec<&Scenario> = SCENARIOS.iter().filter(|scenario| is_chosen(arguments, scenario)).collect();
     if chosen.is_empty() {

@@ -5,7 +5,7 @@ mod certificates;
 mod chart;
 mod control;
 mod elector;
-mod failover;
+pub(crate) mod failover;
 mod input;
 mod lifecycle;
 mod modes;

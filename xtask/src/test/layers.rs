@@ -1,6 +1,5 @@
 //! What each layer runs.
 
-use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -10,7 +9,7 @@ use crate::cache::Cache;
 use crate::deploy::{self, Target};
 use crate::rig::CONTROLLER;
 use crate::this::{self, StartedRig};
-use crate::{command, differential, servers, tidy};
+use crate::{command, differential, end_to_end, servers, tidy};
 
 /// Seeds of one run in CI; the long forms are for people (`cargo xtask sim`).
 const SEEDS: &str = "2000";
@@ -159,17 +158,8 @@ pub(super) fn chart() -> Result<Counts> {
 
 /// The end-to-end scenarios, on a rig with this tree's images and charts.
 pub(super) fn e2e(names: &[String], all: bool, keep: bool) -> Result<Counts> {
-    let mut build = this::cargo(["build", "--locked", "--package", "matriarch-e2e"]);
-    build.arg("--quiet");
-    command::run("build the end-to-end tests", build)?;
-    command::run("build the images and load them", this::xtask(["images", "load"])?)?;
-    deploy::run(&Target::Rig, &deploy::Options::default())?;
-    let mut tests = Command::new(target_directory()?.join("debug/matriarch-e2e"));
-    tests
-        .args(names)
-        .current_dir(this::tree())
-        .env("MATRIARCH_XTASK", std::env::current_exe().context("finding this program")?)
-        .env_remove("KUBECONFIG");
+    let mut tests = end_to_end::program()?;
+    tests.args(names);
     if all {
         tests.arg("--all");
     }
@@ -182,16 +172,6 @@ pub(super) fn e2e(names: &[String], all: bool, keep: bool) -> Result<Counts> {
 /// Starts the rig for the layers that need it.
 pub(super) fn rig() -> Result<Option<StartedRig>> {
     StartedRig::unless_running(None, &[])
-}
-
-fn target_directory() -> Result<PathBuf> {
-    let text =
-        command::output(&mut this::cargo(["metadata", "--format-version=1", "--no-deps", "--locked"]))?;
-    let metadata: serde_json::Value =
-        serde_json::from_str(&text).context("reading what cargo metadata says")?;
-    let directory =
-        metadata["target_directory"].as_str().context("cargo metadata names no target directory")?;
-    Ok(PathBuf::from(directory))
 }
 
 /// One check that is a program.

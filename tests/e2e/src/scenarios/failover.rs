@@ -127,17 +127,17 @@ pub(crate) async fn isolated(world: &World) -> Result<()> {
 /// Waits until a later epoch is committed than was seen before the fault: whatever is measured after this is about the
 /// time after the fault took effect, not about the last moments before it did. Says when it was seen: what a gap is
 /// longer than that was the route's part, or the clients'.
-pub(crate) async fn next_epoch(world: &World, cluster: &Cluster, before: &Seen) -> Result<()> {
+pub(crate) async fn next_epoch(world: &World, cluster: &Cluster, before: &Seen) -> Result<Duration> {
     let old = before.record.as_ref().map_or(0, |record| record.epoch.0);
-    let seen = wait::until("a committed epoch after the fault", HANG, async || {
+    let ((), took) = wait::until("a committed epoch after the fault", HANG, async || {
         let seen = cluster.look(world).await?;
         let later =
             seen.record.as_ref().is_some_and(|record| record.epoch.0 > old && record.fence_xid.is_some());
         wait::when(later, || seen.to_string())
     })
     .await?;
-    world.say(format!("the next epoch was seen {:.1} s after the fault was made", seen.1.as_secs_f64()));
-    Ok(())
+    world.say(format!("the next epoch was seen {:.1} s after the fault was made", took.as_secs_f64()));
+    Ok(took)
 }
 
 /// A client on a node that will not be broken, and not beside the master.
