@@ -6,8 +6,15 @@
 //!
 //! Timeouts are properties of a client: one that is right for a call breaks a watch, therefore two clients.
 
-use kube::{Client, Config};
-use std::{sync::Arc, time::Duration};
+use kube::{
+    Client, Config,
+    config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
+};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 use thiserror::Error;
 
 mod observed;
@@ -26,6 +33,12 @@ pub enum ClientError {
     /// The service account's files are missing or broken.
     #[error("cannot read the pod's service account")]
     InCluster(#[source] kube::config::InClusterError),
+    /// There is no kubeconfig there, or it is none.
+    #[error("cannot read the kubeconfig {0}")]
+    ReadKubeconfig(PathBuf, #[source] Box<KubeconfigError>),
+    /// The kubeconfig names what it does not have.
+    #[error("cannot use the kubeconfig {0}")]
+    UseKubeconfig(PathBuf, #[source] Box<KubeconfigError>),
     /// The configuration is unusable.
     #[error("cannot build a client for the API server")]
     Build(#[source] Box<kube::Error>),
@@ -66,6 +79,30 @@ impl Clients {
             Origin::InCluster => Config::incluster().map_err(ClientError::InCluster)?,
             Origin::Infer => Config::infer().await.map_err(|error| ClientError::Infer(Box::new(error)))?,
         };
+        Self::of(base, read_timeout)
+    }
+
+    /// Builds both from this kubeconfig and `context`, or its current one. Reads the credentials anew, too.
+    ///
+    /// # Errors
+    /// When the file or what it names cannot be used.
+    pub async fn of_kubeconfig(
+        file: &Path,
+        context: Option<&str>,
+        read_timeout: Duration,
+    ) -> Result<Self, ClientError> {
+        let named = || file.to_path_buf();
+        let kubeconfig = Kubeconfig::read_from(file)
+            .map_err(|error| ClientError::ReadKubeconfig(named(), Box::new(error)))?;
+        let chosen =
+            KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
+        let base = Config::from_custom_kubeconfig(kubeconfig, &chosen)
+            .await
+            .map_err(|error| ClientError::UseKubeconfig(named(), Box::new(error)))?;
+        Self::of(base, read_timeout)
+    }
+
+    fn of(base: Config, read_timeout: Duration) -> Result<Self, ClientError> {
         let namespace = base.default_namespace.clone();
         let calls = client(for_calls(base.clone(), read_timeout))?;
         let watches = client(for_watches(base))?;
@@ -74,10 +111,27 @@ impl Clients {
 }
 
 impl Clients {
-    /// The same two clients, each request counted by `observer` and the credentials read anew once after a 401 (K11).
+    /// The same two clients, each request counted by `observer` and the credentials read anew after a 401 (K11).
     #[must_use]
     pub fn observed(self, origin: Origin, read_timeout: Duration, observer: Arc<dyn Observer>) -> Self {
         let renew: observed::Renew = Box::new(move || Box::pin(Self::build(origin, read_timeout)));
+        observed::observed(self, renew, observer)
+    }
+
+    /// The same for clients of [`Clients::of_kubeconfig`]: its file is read anew after a 401.
+    #[must_use]
+    pub fn observed_of_kubeconfig(
+        self,
+        file: &Path,
+        context: Option<&str>,
+        read_timeout: Duration,
+        observer: Arc<dyn Observer>,
+    ) -> Self {
+        let (file, context) = (file.to_path_buf(), context.map(str::to_owned));
+        let renew: observed::Renew = Box::new(move || {
+            let (file, context) = (file.clone(), context.clone());
+            Box::pin(async move { Self::of_kubeconfig(&file, context.as_deref(), read_timeout).await })
+        });
         observed::observed(self, renew, observer)
     }
 }

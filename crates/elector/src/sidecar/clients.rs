@@ -1,13 +1,10 @@
-//! How the sidecar reaches the API server: without kube's own retries, which would outlive a deadline.
+//! How the sidecar reaches the API server: without kube's own retries, which would outlive a deadline, and with credentials that
+//! are read anew when the API server refuses them (`tests/sidecar/credentials.rs`).
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use kube::{
-    Client, Config,
-    config::{KubeConfigOptions, Kubeconfig},
-};
-use kubernetes::client::{Clients, Observer, Origin, for_calls, for_watches};
+use kubernetes::client::{Clients, Observer, Origin};
 
 use super::options::Options;
 
@@ -21,7 +18,9 @@ pub async fn clients(
     observer: Arc<dyn Observer>,
 ) -> anyhow::Result<Clients> {
     if let Some(file) = &options.kubeconfig {
-        return from_file(file, options.context.clone(), bound).await;
+        let context = options.context.as_deref();
+        let clients = Clients::of_kubeconfig(file, context, bound).await?;
+        return Ok(clients.observed_of_kubeconfig(file, context, bound, observer));
     }
     let origin = if options.use_cluster_credentials { Origin::InCluster } else { Origin::Infer };
     let clients = Clients::build(origin, bound).await.with_context(|| {
@@ -32,17 +31,4 @@ pub async fn clients(
         }
     })?;
     Ok(clients.observed(origin, bound, observer))
-}
-
-async fn from_file(file: &Path, context: Option<String>, bound: Duration) -> anyhow::Result<Clients> {
-    let kubeconfig =
-        Kubeconfig::read_from(file).with_context(|| format!("read the kubeconfig {}", file.display()))?;
-    let chosen = KubeConfigOptions { context, ..KubeConfigOptions::default() };
-    let config = Config::from_custom_kubeconfig(kubeconfig, &chosen)
-        .await
-        .with_context(|| format!("use the kubeconfig {}", file.display()))?;
-    let namespace = config.default_namespace.clone();
-    let client = |config| Client::try_from(config).context("build a client for the API server");
-    let (calls, watches) = (client(for_calls(config.clone(), bound))?, client(for_watches(config))?);
-    Ok(Clients { calls, watches, namespace })
 }

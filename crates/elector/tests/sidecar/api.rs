@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::{Method, StatusCode, Uri};
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
@@ -23,6 +23,8 @@ pub(crate) enum Mode {
     Down,
     /// 403 to everything.
     Forbidden,
+    /// 401 to everybody without this token.
+    Wants(&'static str),
     /// 404 to creations, as without the namespace.
     NoNamespace,
     /// The next creation comes too late.
@@ -163,7 +165,13 @@ fn refusal(code: u16, reason: &str, message: &str) -> Response {
     (StatusCode::from_u16(code).unwrap(), axum::Json(body)).into_response()
 }
 
-async fn answer(State(door): State<Door>, method: Method, uri: Uri, body: Bytes) -> Response {
+async fn answer(
+    State(door): State<Door>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let (path, query) = (uri.path().to_owned(), uri.query().unwrap_or_default().to_owned());
     let watch = query.contains("watch=true");
     match door.mode() {
@@ -175,6 +183,11 @@ async fn answer(State(door): State<Door>, method: Method, uri: Uri, body: Bytes)
                 "Forbidden",
                 "leases.coordination.k8s.io \"web\" is forbidden: User cannot do that",
             );
+        }
+        Mode::Wants(token)
+            if headers.get(header::AUTHORIZATION).is_none_or(|sent| *sent != format!("Bearer {token}")) =>
+        {
+            return refusal(401, "Unauthorized", "Unauthorized");
         }
         Mode::NoNamespace if method == Method::POST => {
             return refusal(404, "NotFound", "namespaces \"shop\" not found");

@@ -12,6 +12,7 @@
 mod api;
 mod process;
 
+mod credentials;
 mod defects;
 mod input;
 mod run;

@@ -1,16 +1,21 @@
-//! Clients that count what they ask, and read their credentials anew once when these are refused (K11).
+//! Clients that count what they ask, and read their credentials anew when these are refused (K11).
 //!
 //! Must never take a refusal for a fact about an object, nor read the credentials again and again: the answer is handed on
-//! as it is, and only an answer that is no 401, or a renewal that came to nothing, allows the next renewal. Proved by the
-//! tests below.
+//! as it is, and only an answer that is no 401, a renewal that came to nothing, or [`RENEW_AGAIN`] allows the next renewal.
+//! Proved by the tests below.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use http::{Method, Request, Response, StatusCode};
 use kube::client::Body;
+use tokio::time::Instant;
 
 use super::{ClientError, Clients};
+
+/// From one renewal to the next while all are refused: whoever replaces the credentials may come after the refusal.
+const RENEW_AGAIN: Duration = Duration::from_secs(10);
 
 /// Reads the credentials anew.
 pub(super) type Renew = Box<dyn Fn() -> BoxFuture<'static, Result<Clients, ClientError>> + Send + Sync>;
@@ -46,15 +51,15 @@ struct State {
     generation: u64,
     /// A renewal is under way.
     renewing: bool,
-    /// Renewed since the server last accepted us.
-    renewed: bool,
+    /// When they were renewed last, if not accepted since.
+    renewed: Option<Instant>,
     /// Told as refused.
     refused: bool,
 }
 
 pub(super) fn observed(clients: Clients, renew: Renew, observer: Arc<dyn Observer>) -> Clients {
     let namespace = clients.namespace.clone();
-    let state = Mutex::new(State { clients, generation: 0, renewing: false, renewed: false, refused: false });
+    let state = Mutex::new(State { clients, generation: 0, renewing: false, renewed: None, refused: false });
     let identity = Arc::new(Identity { state, renew, observer });
     let client = |watches: bool| {
         let identity = Arc::clone(&identity);
@@ -84,7 +89,7 @@ impl Identity {
             }
             Some(_) => {
                 let mut state = self.lock();
-                state.renewed = false;
+                state.renewed = None;
                 if std::mem::take(&mut state.refused) {
                     self.observer.refused(false);
                 }
@@ -100,12 +105,14 @@ impl Identity {
             if state.renewing || state.generation != generation {
                 return;
             }
-            if state.renewed {
+            if let Some(renewed) = state.renewed {
                 if !std::mem::replace(&mut state.refused, true) {
                     tracing::error!("the API server refuses this identity, also after it was read anew");
                     self.observer.refused(true);
                 }
-                return;
+                if renewed.elapsed() < RENEW_AGAIN {
+                    return;
+                }
             }
             state.renewing = true;
         }
@@ -115,11 +122,13 @@ impl Identity {
         drop(renewing);
         match renewed {
             Ok(clients) => {
-                tracing::warn!("the API server refused this identity: it was read anew");
                 let mut state = self.lock();
+                if !state.refused {
+                    tracing::warn!("the API server refused this identity: it was read anew");
+                }
                 state.clients = clients;
                 state.generation += 1;
-                state.renewed = true;
+                state.renewed = Some(Instant::now());
             }
             Err(error) => {
                 tracing::warn!(error = %chain(&error), "the API server refused this identity, and it cannot be read anew");
@@ -263,6 +272,35 @@ mod tests {
         let asked = seen.asked.lock().unwrap();
         assert_eq!(asked.len(), 8);
         assert_eq!(asked[1], Asked { verb: "get", resource: "pods", status: Some(200) });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn k11_credentials_that_are_replaced_late_are_found() {
+        let code = Arc::new(AtomicU16::new(401));
+        let renewals = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&renewals);
+        let seen = Arc::new(Seen::default());
+        let clients = observed(
+            answering(&code),
+            Box::new(move || {
+                // The first two are too early.
+                let late = count.fetch_add(1, Ordering::Relaxed) >= 2;
+                let clients = answering(&Arc::new(AtomicU16::new(if late { 200 } else { 401 })));
+                Box::pin(async move { Ok(clients) })
+            }),
+            seen.clone(),
+        );
+        let start = Instant::now();
+        let ask = async || {
+            let request = Request::get("/api/v1/namespaces/shop/pods/pg-0").body(Body::empty()).unwrap();
+            clients.calls.send(request).await.unwrap().status().as_u16()
+        };
+        while ask().await == 401 {
+            assert!(start.elapsed() <= RENEW_AGAIN * 3, "{} renewals", renewals.load(Ordering::Relaxed));
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        assert_eq!(renewals.load(Ordering::Relaxed), 3, "not at every refusal");
+        assert_eq!(*seen.refused.lock().unwrap(), [true, false]);
     }
 
     #[tokio::test]
