@@ -93,7 +93,7 @@ async fn the_singleton_s_rights_are_enough() {
     let two = beside(&kubeconfig, "singleton-1", "10.9.0.2", &arguments);
     one.until("both stand", |one| one.status()["candidates"].as_array().unwrap().len() == 2);
     let (leader, other) = led_by(&one, &two);
-    let at = |sidecar: &Sidecar| if std::ptr::eq(sidecar, &one) { "10.9.0.1" } else { "10.9.0.2" };
+    let at = |sidecar: &Sidecar| if std::ptr::eq(sidecar, &raw const one) { "10.9.0.1" } else { "10.9.0.2" };
     points_at(&world, at(leader)).await;
     assert_eq!(leader.ask("POST", "/step-down").code, 200, "{}", leader.log());
     other.until_leads();
