@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::phase::{Facts, Phase, Runs};
 use model::{Bound, Transitions, transitions};
+use sim::Kind;
 use sim::mutation::WorldRules;
+use sim::run::prepared;
 use sim::world::World;
 
 const DOCUMENT: &str = include_str!("../../../docs/protocol.md");
@@ -71,32 +73,41 @@ fn phase(world: &World, m: usize) -> Option<Phase> {
     }))
 }
 
-fn simulated(seeds: impl Iterator<Item = u64>) -> Transitions {
-    let mut seen = Transitions::new();
-    for seed in seeds {
-        let mut world = World::new(seed, ha::Rules::default(), WorldRules::default(), false);
-        let mut before: BTreeMap<usize, Phase> = BTreeMap::new();
-        while world.now < 60_000_000_000 && world.step() {
-            for m in 0..world.members.len() {
-                let Some(now) = phase(&world, m) else { continue };
-                match before.insert(m, now) {
-                    Some(was) if was != now => drop(seen.insert((was, now))),
-                    _ => {}
-                }
+/// What one world of the simulator shows until its faults have ended.
+fn simulated(seed: u64, focus: &'static [&'static str], noted: &mut Transitions) {
+    let kind = Kind { focus, ..Kind::default() };
+    let mut world = prepared(seed, ha::Rules::default(), WorldRules::default(), kind, false);
+    let mut before: BTreeMap<usize, Phase> = BTreeMap::new();
+    while world.now < 60_000_000_000 && world.step() {
+        for m in 0..world.members.len() {
+            let Some(now) = phase(&world, m) else { continue };
+            match before.insert(m, now) {
+                Some(was) if was != now => drop(noted.insert((was, now))),
+                _ => {}
             }
         }
     }
-    seen
+}
+
+fn names(seen: &Transitions) -> BTreeSet<(String, String)> {
+    seen.iter().map(|(from, to)| (format!("{from:?}"), format!("{to:?}"))).collect()
 }
 
 #[test]
 fn the_diagram_shows_what_the_code_does() {
-    let searched = transitions(Bound::named("two").expect("listed"));
-    // A leader behind its gate is seldom deposed: one seed in 300 shows it.
-    let simulated = simulated((1..=40).chain([237]));
-    let name = |(from, to): &(Phase, Phase)| (format!("{from:?}"), format!("{to:?}"));
-    let seen: BTreeSet<_> = searched.union(&simulated).map(name).collect();
     let drawn = drawn();
+    let mut seen = transitions(Bound::named("two").expect("listed"));
+    for seed in 1..=40 {
+        simulated(seed, &[], &mut seen);
+    }
+    // A leader behind its gate is seldom deposed: in worlds where promotions are cut short, and not in each of them.
+    for seed in 1..=300 {
+        if drawn.is_subset(&names(&seen)) {
+            break;
+        }
+        simulated(seed, &["promotion", "partition"], &mut seen);
+    }
+    let seen = names(&seen);
     let undrawn: Vec<_> = seen.difference(&drawn).collect();
     let unseen: Vec<_> = drawn.difference(&seen).collect();
     assert!(undrawn.is_empty() && unseen.is_empty(), "not drawn: {undrawn:?}, never seen: {unseen:?}");

@@ -116,6 +116,7 @@ impl World {
                 self.clear_planted(m);
                 self.plant(m, timeline);
                 self.later(quick, Event::PromoteStep { m, agent: life, timeline: timeline.0, names });
+                self.at_a_step(m);
             }
             Action::Stop { mode: ha::StopMode::Immediate } => {
                 self.kill_postgres(m);
@@ -140,7 +141,8 @@ impl World {
                     }
                 }
                 // A disk that takes its time: the order to change the names is under way for seconds.
-                let stalls = key == "names" && !self.calm && self.dice.permille(80);
+                let slow_disk = key == "names" && self.slow_names.remove(&m);
+                let stalls = slow_disk || (key == "names" && !self.calm && self.dice.permille(80));
                 let quick = if stalls { slow } else { quick };
                 self.later(quick, Event::Done { m, agent: life, action: Box::new(action) });
             }
@@ -292,6 +294,8 @@ impl World {
         if let Some(led) = member.promise.led.as_mut().filter(|led| ended && Some(led.boot) == boot) {
             led.stopped = true;
         }
+        self.at_a_seal(m);
+        let Some(member) = self.members.get(m) else { return };
         let connected = member.standby().is_some_and(|standby| standby.upstream.is_some());
         if connected {
             // Followed again in between: the next order detaches it again.

@@ -185,7 +185,7 @@ impl World {
             }));
         }
         agent.decision = decision.clone();
-        if changed && self.trace {
+        if changed && self.is_watched() {
             self.say(|| format!("pg-{m} {:?}", decision.because));
         }
         for action in decision.actions.clone() {
@@ -338,6 +338,7 @@ impl World {
             return;
         }
         let hidden = self.api.hidden;
+        let mut late = None;
         let response = match request {
             Request::Get | Request::Swap(_) if hidden.is_some() => {
                 Response::Hidden(hidden.unwrap_or(Hidden::Missing))
@@ -368,6 +369,14 @@ impl World {
                     let old = std::mem::replace(&mut self.api.record, (*swap.record).clone());
                     self.api.backups.push(old);
                     self.api.version += 1;
+                    match swap.purpose {
+                        Purpose::Win | Purpose::Force => self.at_a_win(m),
+                        Purpose::CommitEpoch => self.at_a_commit(m),
+                        Purpose::Widen => self.at_a_change(m, true),
+                        Purpose::Narrow => self.at_a_change(m, false),
+                        Purpose::Renew => late = self.at_a_renewal(m),
+                        Purpose::Bootstrap | Purpose::LeadOn | Purpose::Handover => {}
+                    }
                     self.spread();
                     Response::Swapped { swap, version: self.api.version }
                 } else {
@@ -390,8 +399,9 @@ impl World {
                 Response::Route { route: self.api.route }
             }
         };
-        let delay = self.dice.millis(1, 25);
-        if self.net.api.get(m).copied().unwrap_or(false) && !self.dice.permille(self.api.lost_answers) {
+        let delay = late.unwrap_or(self.dice.millis(1, 25));
+        let reached = self.net.api.get(m).copied().unwrap_or(false) && !self.is_deaf(m);
+        if reached && !self.dice.permille(self.api.lost_answers) {
             self.later(delay, Event::Response { m, agent, id, sent, response: Box::new(response) });
         }
     }
@@ -537,6 +547,9 @@ impl World {
 
     fn won(&mut self, m: usize, life: u64, swap: ha::Swap, version: u64) {
         let bootstrap = swap.purpose == Purpose::Bootstrap;
+        if swap.purpose == Purpose::Renew {
+            self.at_a_late_answer(m);
+        }
         self.say(|| format!("pg-{m} knows that its {:?} was won", swap.purpose));
         let Some(member) = self.members.get_mut(m) else { return };
         if bootstrap {

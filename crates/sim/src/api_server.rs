@@ -1,5 +1,7 @@
 //! The API server: one record, one write route, compare-and-swap.
 
+use std::collections::BTreeMap;
+
 use ha::{Boot, Epoch, Record, Swap};
 
 /// What an agent asks.
@@ -70,4 +72,6 @@ pub struct ApiServer {
     pub down: bool,
     /// Requests that take effect and are not answered, in a thousand.
     pub lost_answers: u64,
+    /// Whose questions take effect and are not answered, and until when.
+    pub deaf: BTreeMap<usize, u64>,
 }

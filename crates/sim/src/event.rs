@@ -8,6 +8,7 @@ use ha::{Action, Announcement, MemberName, Names, Record, Settings};
 
 use crate::api_server::{Request, Response};
 use crate::faults::Heal;
+use crate::faults::ambush::Blow;
 use crate::wal::Rec;
 
 /// Something that happens at an instant. Lives (`agent`, `pg`, `pod`) make events of the dead fall flat.
@@ -57,6 +58,10 @@ pub enum Event {
     Asked { m: usize },
     /// A member is cut off from everybody.
     Cut { m: usize },
+    /// A member is cut off from the API server.
+    CutApi { m: usize },
+    /// A later part of a fault.
+    Struck { blow: Blow },
     /// A frozen node thaws; its clock stood still for so long.
     Thaw { m: usize, stood: u64 },
     /// The end of the log is established.

@@ -1,5 +1,6 @@
 //! What breaks, and what is mended again.
 
+pub(crate) mod ambush;
 mod people;
 
 use std::rc::Rc;
@@ -42,7 +43,7 @@ pub enum Heal {
 type Fault = fn(&mut World, usize);
 
 /// Every kind of fault by name, and how often it usually comes.
-pub const FAULTS: [(&str, u64, Fault); 21] = [
+pub const FAULTS: [(&str, u64, Fault); 29] = [
     ("postgres", 12, |w, m| {
         w.say(|| format!("FAULT pg-{m}: Postgres is killed"));
         w.kill_postgres(m);
@@ -79,6 +80,14 @@ pub const FAULTS: [(&str, u64, Fault); 21] = [
     }),
     ("promote", 3, World::force_promotion),
     ("pause", 2, |w, _| w.pause()),
+    ("promotion", 2, |w, _| w.await_promotion()),
+    ("win", 2, |w, _| w.await_win()),
+    ("renewal", 1, |w, _| w.await_renewal()),
+    ("lease", 1, |w, _| w.await_prolonging()),
+    ("change", 2, |w, _| w.await_change()),
+    ("turn", 1, |w, _| w.await_turn()),
+    ("laggard", 2, |w, _| w.leave_a_laggard()),
+    ("two-left", 1, |w, _| w.leave_two()),
 ];
 
 impl World {
@@ -99,8 +108,11 @@ impl World {
         if self.calm {
             return;
         }
-        let pause =
-            if self.dice.permille(300) { self.dice.millis(20, 900) } else { self.dice.millis(900, 9_000) };
+        let pause = match (self.sparse, self.dice.permille(300)) {
+            (true, _) => self.dice.millis(1_000, 9_000),
+            (false, true) => self.dice.millis(20, 900),
+            (false, false) => self.dice.millis(900, 9_000),
+        };
         self.later(pause, Event::Fault);
         self.fault_count += 1;
         let number = self.fault_count;
@@ -128,10 +140,7 @@ impl World {
 
     fn cut_api(&mut self, m: usize) {
         let until = self.dice.millis(300, 15_000);
-        self.say(|| format!("FAULT pg-{m}: cut off from the API server"));
-        if let Some(up) = self.net.api.get_mut(m) {
-            *up = false;
-        }
+        self.lose_api(m);
         self.later(until, Event::Heal(Heal::ApiLink(m)));
     }
 
@@ -430,6 +439,9 @@ impl World {
     pub(crate) fn calm_down(&mut self) {
         self.say(|| "CALM".to_owned());
         self.calm = true;
+        self.ambushes.clear();
+        self.slow_names.clear();
+        self.api.deaf.clear();
         self.later(20 * SECOND, Event::Heal(Heal::Attest));
         self.net.heal();
         self.api.down = false;

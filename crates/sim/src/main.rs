@@ -12,7 +12,7 @@ use sim::run::run_without;
 use sim::{Kind, Mutation, crew, replay, run, script, table};
 
 /// Seeds that a mutation has before it counts as missed.
-const MUTATION_SEEDS: u64 = 1500;
+const MUTATION_SEEDS: u64 = 600;
 
 /// Seeded simulator of the protocol.
 #[derive(Debug, Parser)]
@@ -64,6 +64,9 @@ struct Arguments {
     /// These kinds of faults come much more often.
     #[arg(long, value_delimiter = ',')]
     focus: Vec<String>,
+    /// Print one number for all that happens in each seed, to compare two runs.
+    #[arg(long)]
+    digest: bool,
     /// Go on after the first failing seed.
     #[arg(long)]
     keep_going: bool,
@@ -105,6 +108,10 @@ fn main() -> anyhow::Result<()> {
             FAULTS.iter().map(|(name, ..)| *name).filter(|name| arguments.focus.iter().any(|f| f == name));
         // For as long as the command runs.
         kind.focus = Vec::leak(chosen.collect());
+    }
+    if arguments.digest {
+        digests(&arguments, kind);
+        return Ok(());
     }
     match arguments.seed {
         Some(seed) if arguments.shrink => shrink(seed, rules, world_rules, kind),
@@ -153,6 +160,15 @@ fn seeds(arguments: &Arguments, rules: Rules, world_rules: WorldRules, kind: Kin
         "replay with --seed, and find the faults that matter with --seed N --shrink"
     );
     Ok(())
+}
+
+fn digests(arguments: &Arguments, kind: Kind) {
+    let (jobs, count) = (arguments.jobs.unwrap_or_else(crew::cores), arguments.seeds.unwrap_or(100));
+    let (digests, _) =
+        crew::all(jobs, count, |number| sim::run::digest(arguments.from + number, kind), |_| false);
+    for (number, digest) in digests {
+        println!("{} {digest:016x}", arguments.from + number);
+    }
 }
 
 /// Leaves out faults, half of them, a quarter, one by one, as long as the seed still fails.

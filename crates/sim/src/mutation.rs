@@ -92,20 +92,35 @@ pub struct Mutation {
     pub focus: &'static [&'static str],
     /// In worlds of asynchronous mode.
     pub asynchronous: bool,
+    /// What is missed is progress (L1) alone: other rules stand between its lack and a loss.
+    pub stands_still: bool,
     switch: fn(&mut Rules, &mut WorldRules),
 }
 
 /// One of safety, found in worlds of every kind.
 const fn safety(name: &'static str, what: &'static str, switch: fn(&mut Rules, &mut WorldRules)) -> Mutation {
-    Mutation { name, what, serves: Serves::Safety, focus: &[], asynchronous: false, switch }
+    Mutation {
+        name,
+        what,
+        serves: Serves::Safety,
+        focus: &[],
+        asynchronous: false,
+        stands_still: false,
+        switch,
+    }
 }
 
 impl Mutation {
     /// The rules without this one.
     pub fn rules(&self) -> (Rules, WorldRules) {
         let (mut rules, mut world) = (Rules::default(), WorldRules::default());
-        (self.switch)(&mut rules, &mut world);
+        self.switch_off(&mut rules, &mut world);
         (rules, world)
+    }
+
+    /// Switches this rule off, beside those that are off already.
+    pub fn switch_off(&self, rules: &mut Rules, world: &mut WorldRules) {
+        (self.switch)(rules, world);
     }
 
     /// The kind of world that it is looked for in.
@@ -119,6 +134,10 @@ impl Mutation {
 
     const fn serving(self, serves: Serves) -> Self {
         Self { serves, ..self }
+    }
+
+    const fn standing_still(self) -> Self {
+        Self { stands_still: true, ..self }
     }
 
     const fn in_asynchronous_mode(self) -> Self {
@@ -163,7 +182,7 @@ impl Mutation {
         safety("older-record", "a record older than one seen before is believed (§2)", |r, _| {
             r.newest_record = false;
         })
-        .focused(&["record"]),
+        .focused(&["record", "power"]),
         safety(
             "older-write",
             "an older write of the same epoch than one seen before is believed (§2)",
@@ -188,24 +207,20 @@ impl Mutation {
             "before its epoch is committed, a forced leader's successor is elected without its copy (I8)",
             |r, _| r.force_counts = false,
         )
-        .focused(&["promote", "power"])
-        // One world in a thousand shows it (S1): too few to ask for in each run. `forced_*` in the tests of `ha` do.
-        .serving(Serves::Redundancy),
+        .focused(&["two-left"]),
         safety(
             "late-proof",
             "a late proof of a win is used although the winner has sealed itself against that epoch (I2)",
             |r, _| r.seal_binds_token = false,
         )
-        .focused(&["api", "api-link", "partition"]),
+        .focused(&["win"]),
         safety(
             "second-start",
             "the late proof of a renewal starts a master that has released its term already (§4)",
             |r, _| r.start_once = false,
         )
-        .focused(&["postgres", "partition", "api-link"])
-        .in_asynchronous_mode()
-        // Too few worlds show it (A1) to ask for one in each run. `the_proof_of_a_renewal_starts_nothing` in `ha` does.
-        .serving(Serves::Redundancy),
+        .focused(&["renewal"])
+        .in_asynchronous_mode(),
         safety(
             "lead-on-without-lock",
             "a later life leads on although an older one may still run elsewhere (§2)",
@@ -220,9 +235,11 @@ impl Mutation {
         .focused(&["force"]),
         safety(
             "start-as-master",
-            "a recorded leader starts as master without a fresh authority (§4)",
+            "a recorded leader starts as master without a fresh authority (§4): it starts again for ever, behind its gate",
             |r, _| r.start_as_standby = false,
-        ),
+        )
+        // The gate and the leader's own fencing stand before a loss: scenario `start-as-master-without-the-gate`.
+        .standing_still(),
         safety(
             "no-signal-file",
             "a start without authority does not make `standby.signal` first (P24)",
@@ -236,12 +253,14 @@ impl Mutation {
         .focused(&["postmaster"]),
         safety("gate-left-open", "the gate is not closed before a start or a promotion (P6, P21)", |_, w| {
             w.close_gate = false;
-        }),
+        })
+        .focused(&["promotion"]),
         safety(
             "gate-before-quorum",
             "the gate opens before w members flushed the first record (I13)",
             |r, _| r.gate_after_quorum = false,
-        ),
+        )
+        .focused(&["promotion"]),
         safety("names-from-show", "names are believed before every process uses them (7a)", |_, w| {
             w.names_surely_in_force = false;
         }),
@@ -256,15 +275,17 @@ impl Mutation {
             "a leader that has not read the record sets the names of one kept from earlier (I9)",
             |r, _| r.names_of_read_record = false,
         )
-        .focused(&["agent", "api-link", "wishes"]),
+        .focused(&["change", "leave", "pod"]),
         safety("drop-electorates", "a winner forgets the older electorates at once (I8)", |r, _| {
             r.keep_electorates = false;
-        }),
+        })
+        .focused(&["laggard"]),
         safety(
             "commit-old-epoch",
             "the epoch is committed before w members flushed its own first record (I8)",
             |r, _| r.commit_own_epoch = false,
-        ),
+        )
+        .focused(&["laggard"]),
         safety("single-change", "an electorate is replaced, not widened and narrowed (I9)", |r, _| {
             r.joint_change = false;
         }),
@@ -273,10 +294,11 @@ impl Mutation {
             "a second change begins before the names of the first are in force (I9)",
             |r, _| r.one_change_at_a_time = false,
         )
-        .focused(&["wishes", "leave"]),
+        .focused(&["turn"]),
         safety("reused-timelines", "a new timeline is only above the winner's own (I11)", |r, _| {
             r.unique_timelines = false;
-        }),
+        })
+        .focused(&["promotion"]),
         safety(
             "no-planted-files",
             "no history files are planted, so PostgreSQL chooses the timeline (P11)",
@@ -287,7 +309,9 @@ impl Mutation {
             "files of a promotion that came to nothing stay (P11): the member cannot stream",
             |_, w| w.remove_planted = false,
         )
-        .focused(&["agent", "pod", "postgres"]),
+        .focused(&["promotion"])
+        // The member has lost nothing and is asked for its seal as ever; there is one copy less (L1).
+        .standing_still(),
         safety(
             "restore-command-kept",
             "`restore_command` is not cleared before a promotion (§4 step 6)",
@@ -304,13 +328,14 @@ impl Mutation {
             r.rewind_after_commit = false;
         })
         .serving(Serves::Redundancy),
-        safety("no-fencing", "a leader that is cut off does not stop (§5, I15)", |r, _| r.fencing = false),
+        safety("no-fencing", "a leader that is cut off does not stop (§5, I15)", |r, _| r.fencing = false)
+            .focused(&["partition"]),
         safety(
             "deadline-from-the-answer",
             "a lease counts from when its renewal was answered, not from before it was sent (§5)",
             |r, _| r.deadline_before_request = false,
         )
-        .focused(&["api-link", "partition"])
+        .focused(&["lease"])
         .in_asynchronous_mode(),
         safety(
             "lease-renewed-meanwhile",

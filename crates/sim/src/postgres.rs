@@ -220,6 +220,7 @@ impl World {
             self.close(conn);
         }
         self.later(delay, Event::SignalRemoved { m, pg });
+        self.at_a_step(m);
     }
 
     /// Recovery has ended, the end-of-recovery record is not written yet: a crash now restarts writable on the old
@@ -233,6 +234,7 @@ impl World {
             data.signal = false;
         }
         self.later(delay, Event::Promoted { m, pg });
+        self.at_a_step(m);
     }
 
     /// History files of a promotion that did not complete go before any start and any follow (P11).
@@ -277,6 +279,7 @@ impl World {
         self.become_primary(m, record, timeline, names);
         let delay = self.dice.millis(10, 800);
         self.later(delay, Event::Checkpointed { m, pg, timeline });
+        self.at_a_step(m);
     }
 
     /// What a `restore_command` that was not cleared would still find: whole segments that a former leader archived.

@@ -54,7 +54,8 @@ impl Script {
         match words.as_slice() {
             ["seed", seed] => self.seed = seed.parse()?,
             ["without", rule] => {
-                (self.rules, self.world_rules) = Mutation::named(rule).context("no such rule")?.rules();
+                let rule = Mutation::named(rule).context("no such rule")?;
+                rule.switch_off(&mut self.rules, &mut self.world_rules);
             }
             ["members", n] => {
                 let mut world = World::quiet(n.parse()?, self.seed, self.rules, self.world_rules);

@@ -88,7 +88,7 @@ pub fn examine(mutation: &'static Mutation, from: u64, seeds: u64) -> Row {
                 && whole(seed).violation.is_none()
             {
                 let caught = (seed - from + 1, violation);
-                if !caught.1.starts_with('L') {
+                if !caught.1.starts_with('L') || mutation.stands_still {
                     return Row { mutation, caught: Some(caught), shown: String::new() };
                 }
                 stands_still.get_or_insert(caught);

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash};
 
 use ha::{Boot, Incarnation, MemberName, Promise, Record, Rules, Settings};
 
@@ -9,6 +10,7 @@ use crate::api_server::ApiServer;
 use crate::dice::{Dice, MS, SECOND, seconds};
 use crate::event::{Event, Queue};
 use crate::faults::FAULTS;
+use crate::faults::ambush::{Ambush, Moment};
 use crate::invariants::Truth;
 use crate::member::{Member, Pod, State};
 use crate::mutation::WorldRules;
@@ -85,6 +87,14 @@ pub struct World {
     pub lost_leader: bool,
     /// How often each kind of fault comes in this world.
     pub weights: [u64; FAULTS.len()],
+    /// Whose disks take their time when names are set next.
+    pub(crate) slow_names: BTreeSet<usize>,
+    /// What was said and what happened, as one number, when somebody wants to compare two lives of one seed.
+    pub(crate) digest: Option<RefCell<DefaultHasher>>,
+    /// Faults come seldom, so that each can take its course.
+    pub sparse: bool,
+    /// What lies in wait.
+    pub(crate) ambushes: BTreeMap<Moment, Ambush>,
     ids: u64,
 }
 
@@ -158,6 +168,7 @@ impl World {
                 late,
                 repeats,
                 lags,
+                deaf: BTreeMap::new(),
             },
             net,
             conns: BTreeMap::new(),
@@ -178,6 +189,10 @@ impl World {
             logs: false,
             lost_leader: false,
             weights,
+            slow_names: BTreeSet::new(),
+            digest: None,
+            sparse: false,
+            ambushes: BTreeMap::new(),
             ids: 0,
             dice,
         };
@@ -217,12 +232,20 @@ impl World {
         self.ids
     }
 
+    /// Whether somebody wants to know everything.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.trace || self.digest.is_some()
+    }
+
     /// Adds to the trace.
     pub fn say(&self, what: impl FnOnce() -> String) {
-        if !self.trace && self.notes.is_none() {
+        if !self.is_watched() && self.notes.is_none() {
             return;
         }
         let what = what();
+        if let Some(digest) = &self.digest {
+            (self.now, &what).hash(&mut *digest.borrow_mut());
+        }
         let told = self.transcript && TOLD.iter().any(|part| what.contains(part));
         if let Some(notes) = self.notes.as_ref().filter(|_| told) {
             notes.borrow_mut().push(format!("{:>9.3}  {what}", seconds(self.now)));
@@ -294,6 +317,9 @@ impl World {
             return true;
         }
         self.events += 1;
+        if let Some(digest) = &self.digest {
+            (self.now, std::mem::discriminant(&event)).hash(&mut *digest.borrow_mut());
+        }
         self.handle(event);
         self.check();
         true
@@ -325,10 +351,13 @@ impl World {
             }
             Event::Kept { m, agent } => self.kept(m, agent),
             Event::Asked { m } => self.asked(m),
+            Event::Cut { .. } | Event::CutApi { .. } if self.calm => {}
             Event::Cut { m } => {
                 self.say(|| format!("FAULT pg-{m}: cut off"));
                 self.net.isolate(m, false);
             }
+            Event::CutApi { m } => self.lose_api(m),
+            Event::Struck { blow } => self.struck(blow),
             Event::Thaw { m, stood } => self.thaw(m, stood),
             Event::Measured { m, pg, upstreams } => self.measured(m, pg, upstreams),
             Event::NamesInForce { m, pg, change } => self.names_in_force(m, pg, change),
