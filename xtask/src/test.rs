@@ -21,7 +21,8 @@ pub(crate) struct Arguments {
     layer: Option<Layer>,
     /// For `e2e` and `controller`: only what has one of these in its name.
     names: Vec<String>,
-    /// For `e2e`: also those that take too long for CI. For `driver`: after every step.
+    /// For `e2e`: also those that take too long for CI. For `driver`: after every step, on every major
+    /// version of PostgreSQL.
     #[arg(long)]
     all: bool,
     /// For `e2e`: stop at the first failure and leave everything as it is, the rig too.
