@@ -41,6 +41,10 @@ pub struct Promise {
     /// A rewind began and did not end: the directory must never be started (§4 step 10).
     #[serde(default)]
     pub rewinding: bool,
+    /// Rewound to the log of this timeline's leader and not consistent since: it may need what that leader had not
+    /// flushed yet, and holds what a later leader may lack. None once its Postgres answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub catching_up: Option<Timeline>,
     /// The last record that was seen; a winner's own before it promotes.
     #[serde(default)]
     pub last_record: Option<Record>,
@@ -64,6 +68,7 @@ impl Promise {
             bootstrap: Bootstrap::Empty,
             planted: Vec::new(),
             rewinding: false,
+            catching_up: None,
             last_record: None,
             led: None,
         }

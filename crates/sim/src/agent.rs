@@ -131,6 +131,7 @@ impl World {
             }),
             State::Starting(_) => Postgres::Starting,
             State::Standby(standby) if standby.promoting.is_some() => Postgres::Starting,
+            State::Standby(_) if data.wal.end() < data.consistent_at => Postgres::Starting,
             State::Standby(standby) => Postgres::Standby(Standby {
                 timeline: data.wal.timeline(),
                 upstream: standby.upstream.clone(),

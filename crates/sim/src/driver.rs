@@ -11,6 +11,7 @@ use ha::{Epoch, Incarnation, Names, Rules, Timeline, Upstream};
 use crate::dice::SECOND;
 use crate::event::{Event, Queue};
 use crate::member::{Data, Member, Pod, State};
+use crate::misreading::Misreading;
 use crate::mutation::WorldRules;
 use crate::world::World;
 
@@ -82,11 +83,14 @@ pub struct Servers {
     /// Rows by the record that committed them.
     rows: BTreeMap<u64, u32>,
     transactions: BTreeMap<u32, Transaction>,
+    /// Masters whose checkpointer stands still.
+    held: BTreeSet<usize>,
 }
 
 impl Servers {
-    /// The first is a master that waits for nobody, the others stream from it.
-    pub fn new(servers: usize, seed: u64) -> Self {
+    /// The first is a master that waits for nobody, the others stream from it. `misreading`: an error in the model, for
+    /// those who ask whether it would be seen.
+    pub fn new(servers: usize, seed: u64, misreading: Option<Misreading>) -> Self {
         let rules = WorldRules {
             signal_before_start: false,
             close_gate: false,
@@ -95,6 +99,7 @@ impl Servers {
         };
         let mut world = World::quiet(servers, seed, Rules::default(), rules);
         world.queue = Queue::default();
+        world.misreading = misreading;
         let first = world.id();
         let mut data =
             Data { control: 1, clean: true, provisioned: true, gate_open: true, ..Data::default() };
@@ -114,7 +119,8 @@ impl Servers {
                 member.pod = Some(pod);
             }
         }
-        let mut servers = Self { world, rows: BTreeMap::new(), transactions: BTreeMap::new() };
+        let mut servers =
+            Self { world, rows: BTreeMap::new(), transactions: BTreeMap::new(), held: BTreeSet::new() };
         servers.start_primary(0, Names::Alone);
         for m in 1..servers.count() {
             servers.start_standby(m, Some(0));
@@ -140,8 +146,8 @@ impl Servers {
         let life = member.pg_life().unwrap_or(0);
         // Its record's flush comes with the next commit's.
         self.write_other(m);
+        // Nothing follows from it, and no time passes: what a frozen standby is still sent, its commit is, too.
         self.transactions.insert(row, Transaction { server: m, life, at: None, ended: None });
-        self.settle();
     }
 
     /// Commits an open transaction; a weak commit waits for no standby (P15).
@@ -164,6 +170,11 @@ impl Servers {
         let Some(transaction) = self.transactions.get_mut(&row) else { return };
         transaction.ended = Some(if ends_session { Outcome::Lost } else { Outcome::Warned });
         let (m, life, at) = (transaction.server, transaction.life, transaction.at.unwrap_or(0));
+        if self.misreads(Misreading::CancelRollsBack)
+            && let Some(rec) = self.data(m).and_then(|data| data.wal.at(at))
+        {
+            self.rows.remove(&rec.id);
+        }
         self.world.cancel(m, life, at);
         self.settle();
     }
@@ -225,11 +236,32 @@ impl Servers {
         }
     }
 
-    /// Sets the names of a running master, reloads and checkpoints.
+    /// Sets the names of a running master, reloads and checkpoints, unless its checkpointer stands still.
     pub fn set_names(&mut self, m: usize, names: Names) {
         self.world.set_names(m, names);
-        self.checkpoint(m);
+        if self.held.contains(&m) {
+            // Not in force before the checkpointer has read them (P5).
+            if let Some(primary) = self.world.members.get_mut(m).and_then(Member::primary_mut) {
+                primary.changes += 1;
+            }
+        } else {
+            self.checkpoint(m);
+        }
         self.settle();
+    }
+
+    /// The checkpointer of a master stops where it is, or goes on.
+    pub fn hold_checkpointer(&mut self, m: usize, hold: bool) {
+        if hold && !self.misreads(Misreading::NamesAtOnce) {
+            self.held.insert(m);
+        } else if self.held.remove(&m) {
+            let member = self.world.members.get(m);
+            let change = member.and_then(|member| Some((member.pg_life()?, member.primary()?.changes)));
+            if let Some((pg, change)) = change {
+                self.world.queue.push(self.world.now, Event::NamesInForce { m, pg, change });
+            }
+            self.settle();
+        }
     }
 
     /// Stops a server fast: sessions end, a shutdown checkpoint, its walsenders catch up.
@@ -242,13 +274,15 @@ impl Servers {
     /// Every process of a server is gone at once.
     pub fn kill(&mut self, m: usize) {
         self.note_outcomes();
+        self.held.remove(&m);
         self.world.kill_postgres(m);
         self.settle();
     }
 
     /// Starts a stopped directory without `standby.signal`, with these names.
     pub fn start_primary(&mut self, m: usize, names: Names) {
-        let control = self.data(m).is_some_and(|data| data.control == data.wal.timeline().0);
+        let newest = self.misreads(Misreading::NewestTimeline);
+        let control = newest || self.data(m).is_some_and(|data| data.control == data.wal.timeline().0);
         if let Some(data) = self.world.members.get_mut(m).and_then(|member| member.data.as_mut()) {
             data.signal = false;
         }
@@ -319,8 +353,17 @@ impl Servers {
     /// Rewinds a stopped directory to a running master's.
     pub fn rewind(&mut self, m: usize, from: usize) {
         let Some(source) = self.data(from).cloned() else { return };
+        let (copies, keeps) =
+            (self.misreads(Misreading::RewindCopies), self.misreads(Misreading::RewindKeepsHistory));
         if let Some(data) = self.world.members.get_mut(m).and_then(|member| member.data.as_mut()) {
+            let planted = data.planted.clone();
+            if copies {
+                data.control = 0;
+            }
             data.rewind_to(&source);
+            if keeps {
+                data.planted = planted;
+            }
         }
     }
 
@@ -339,8 +382,9 @@ impl Servers {
         let now = self.world.now;
         let Some(member) = self.world.members.get_mut(m) else { return };
         let replayed = member.replayed(now);
+        let takes = self.world.misreading != Some(Misreading::ReceivedIsReplayed);
         if let Some(standby) = member.standby_mut() {
-            standby.stall = pause.then_some((u64::MAX, replayed));
+            standby.stall = (pause && takes).then_some((u64::MAX, replayed));
         }
         self.settle();
     }
@@ -438,7 +482,12 @@ impl Servers {
             Doing::Standby => member.replayed(now),
             Doing::Primary => data.wal.flushed,
         };
-        let waits = |at: usize| member.primary().is_some_and(|primary| primary.waiting.contains(&at));
+        let hides = doing == Doing::Standby && self.misreads(Misreading::WaitingIsHidden);
+        let waits = |at: usize| {
+            let anywhere = self.world.members.iter().filter_map(Member::primary);
+            member.primary().is_some_and(|primary| primary.waiting.contains(&at))
+                || (hides && anywhere.flat_map(|primary| &primary.waiting).any(|waiting| *waiting == at))
+        };
         let mut last = data.wal.records.first().map_or(1, |rec| rec.timeline);
         for (index, rec) in data.wal.records.iter().enumerate().take(end) {
             if rec.timeline != last {
@@ -462,6 +511,10 @@ impl Servers {
             seen.flushed.extend(standby.map(|standby| (standby, rows)));
         }
         seen
+    }
+
+    fn misreads(&self, misreading: Misreading) -> bool {
+        self.world.misreading == Some(misreading)
     }
 
     /// Lets everything happen that is going to.
@@ -499,7 +552,7 @@ mod tests {
 
     #[test]
     fn p1_a_waiting_commit_is_seen_by_the_standby_only() {
-        let mut servers = Servers::new(3, 1);
+        let mut servers = Servers::new(3, 1, None);
         servers.set_names(0, quorum(&servers, &[2]));
         assert_eq!(write(&mut servers, 1, 0), Outcome::Committed);
         servers.link(2, 0, false);
@@ -513,7 +566,7 @@ mod tests {
 
     #[test]
     fn a_promotion_forks_and_the_former_master_rewinds() {
-        let mut servers = Servers::new(2, 2);
+        let mut servers = Servers::new(2, 2, None);
         servers.link(1, 0, false);
         assert_eq!(write(&mut servers, 1, 0), Outcome::Committed);
         servers.promote(1, 1, Names::Alone);

@@ -395,7 +395,7 @@ impl World {
         let needed = record.phase == Phase::Running
             && (record.names(&id) || record.electorates.iter().any(|e| e.members.contains(&id)));
         // A half-rewound copy is none; then the leader's must be whole.
-        let half = member.promise.rewinding;
+        let half = member.promise.rewinding || member.promise.catching_up.is_some();
         let leads = record.names(&id);
         if needed && (!half || leads) {
             self.violated(format!("S6: pg-{m} is wiped while the record rests on it"));

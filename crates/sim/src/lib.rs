@@ -17,6 +17,7 @@ pub mod faults;
 pub mod ghost;
 pub mod invariants;
 pub mod member;
+pub mod misreading;
 pub mod mutation;
 pub mod network;
 pub mod postgres;

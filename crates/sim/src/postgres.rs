@@ -5,6 +5,7 @@ use ha::{Action, Gate, Incarnation, Names};
 use crate::dice::{MS, SECOND};
 use crate::event::Event;
 use crate::member::{PrimaryState, StandbyState, State};
+use crate::misreading::Misreading;
 use crate::world::World;
 
 impl World {
@@ -16,6 +17,13 @@ impl World {
         let Some(pod) = &mut member.pod else { return };
         let was = std::mem::replace(&mut pod.state, State::Down);
         pod.pg = life;
+        if let (State::Primary(primary), Some(data), Some(Misreading::CrashLosesWaiting)) =
+            (&was, &mut member.data, self.misreading)
+            && let Some(first) = primary.waiting.first()
+        {
+            data.wal.records.truncate(first.saturating_sub(1));
+            data.wal.flushed = data.wal.end();
+        }
         if let Some(agent) = &mut pod.agent {
             if matches!(agent.busy, Some("promotion" | "stop")) {
                 agent.busy = None;
@@ -45,6 +53,13 @@ impl World {
         if !matches!(pod.state, State::Down) {
             return;
         }
+        let upstream = self.catch_up_from(m);
+        let Some(member) = self.members.get_mut(m) else { return };
+        if member.promise.catching_up.is_some() {
+            let Some(upstream) = upstream else { return };
+            member.promise.last_epoch = upstream.epoch;
+        }
+        let Some(pod) = &mut member.pod else { return };
         pod.pg = pg;
         let (rules, full) =
             (self.world_rules, self.members.get(m).is_some_and(|member| member.full_until > self.now));
@@ -99,6 +114,10 @@ impl World {
                 let at = data.wal.end().saturating_sub(usize::try_from(behind).unwrap_or(0));
                 let stall = slow.then_some((now + until, at.max(data.consistent_at)));
                 pod.state = State::Standby(StandbyState { stall, ..StandbyState::default() });
+                let promised = member.promise.last_epoch;
+                if let Some(upstream) = self.catch_up_from(m).filter(|upstream| upstream.epoch == promised) {
+                    self.attach(m, &upstream);
+                }
                 self.measure(m);
             }
             State::Starting(None) => {
@@ -214,6 +233,10 @@ impl World {
         let Some(pg) = member.pg_life() else { return };
         let Some(standby) = member.standby_mut() else { return };
         standby.promoting = Some((timeline, names));
+        if self.misreading == Some(Misreading::PromotionStreams) {
+            self.later(delay, Event::SignalRemoved { m, pg });
+            return;
+        }
         // The startup process ends the walreceiver before anything else, and asks for no other.
         standby.upstream = None;
         if let Some(conn) = standby.conn {
@@ -269,14 +292,20 @@ impl World {
         self.truth_promoted(m);
         let Some(member) = self.members.get_mut(m) else { return };
         // PostgreSQL takes the first id above its own that has no history file.
+        let any = self.misreading == Some(Misreading::NextTimeline);
         let chosen = member.data.as_ref().map_or(timeline, |data| {
-            (data.wal.timeline().0 + 1..u32::MAX).find(|id| !data.planted.contains(id)).unwrap_or(timeline)
+            let free = |id: &u32| any || !data.planted.contains(id);
+            (data.wal.timeline().0 + 1..u32::MAX).find(free).unwrap_or(timeline)
         });
         if chosen != timeline {
             self.say(|| format!("pg-{m} promotes to timeline {chosen}, not {timeline}"));
         }
         let timeline = chosen;
+        let hidden = self.hidden_by_a_promotion(m);
         self.become_primary(m, record, timeline, names);
+        if let Some(primary) = self.members.get_mut(m).and_then(|member| member.primary_mut()) {
+            primary.waiting.extend(hidden);
+        }
         let delay = self.dice.millis(10, 800);
         self.later(delay, Event::Checkpointed { m, pg, timeline });
         self.at_a_step(m);
@@ -427,7 +456,13 @@ impl World {
                 let flushed = |incarnation: &&Incarnation| {
                     primary.senders.get(incarnation).is_some_and(|sender| sender.flushed >= Some(at))
                 };
-                members.iter().filter(flushed).count() >= *acks as usize
+                let acks = if self.misreading == Some(Misreading::OneIsEnough) { 1 } else { *acks };
+                let counted = if self.misreading == Some(Misreading::AnybodyCounts) {
+                    primary.senders.keys().filter(flushed).count()
+                } else {
+                    members.iter().filter(flushed).count()
+                };
+                counted >= acks as usize
             }
             Names::Unknown | Names::Placeholder => false,
         };
@@ -473,7 +508,9 @@ impl World {
         if let Some(primary) = member.primary_mut() {
             primary.stopping = true;
         }
-        self.pump(m);
+        if self.misreading != Some(Misreading::StopSendsNothing) {
+            self.pump(m);
+        }
         self.later(20 * MS, Event::Stopping { m, pg, agent, since: now });
     }
 
@@ -491,13 +528,16 @@ impl World {
         let was_standby = member.primary().is_none();
         let replayed = if was_standby { member.replayed(now) } else { end };
         self.kill_postgres(m);
+        let restartpoint = !was_standby || self.misreading != Some(Misreading::StopIsNoRestartpoint);
         let Some(member) = self.members.get_mut(m) else { return };
         if let Some(data) = &mut member.data {
             data.clean = true;
             data.was_standby = was_standby;
             data.wal.flushed = data.wal.end();
             // A master's shutdown checkpoint, or a standby's restartpoint at the last one that it has replayed.
-            data.control = data.wal.position_of(replayed).timeline.0;
+            if restartpoint {
+                data.control = data.wal.position_of(replayed).timeline.0;
+            }
         }
         self.say(|| format!("pg-{m} has stopped cleanly at {end}"));
         if let Some(agent) = self.members.get_mut(m).and_then(|member| member.agent_mut(agent)) {
@@ -545,12 +585,15 @@ impl World {
             data.rewind_to(&source);
             data.torn = false;
             member.promise.rewinding = false;
+            let more = data.consistent_at > data.wal.end();
+            member.promise.catching_up = more.then(|| source.wal.timeline());
         } else {
             let data = source.cloned();
             member.data = Some(data);
             member.promise.system_identifier = system;
             member.promise.bootstrap = ha::Bootstrap::Member;
             member.promise.rewinding = false;
+            member.promise.catching_up = None;
         }
         let end = member.data.as_ref().map_or(0, |data| data.wal.end());
         self.say(|| format!("pg-{m} now holds pg-{p}'s log up to {end}"));

@@ -301,6 +301,16 @@ fn act(world: &mut World, words: &[&str]) -> anyhow::Result<()> {
                 member.promise.rewinding = true;
             }
         }
+        ["catching-up", name] => {
+            let m = member(world, name)?;
+            if let Some(member) = world.members.get_mut(m)
+                && let Some(data) = &mut member.data
+            {
+                // What its leader had not flushed when it was rewound to it, and never will have.
+                data.consistent_at = data.wal.end() + 1_000_000;
+                member.promise.catching_up = Some(data.wal.timeline());
+            }
+        }
         ["terminate", name] => {
             let m = member(world, name)?;
             world.terminate(m);

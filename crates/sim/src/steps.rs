@@ -8,6 +8,7 @@ use ha::Upstream;
 use crate::dice::MS;
 use crate::event::Event;
 use crate::member::Data;
+use crate::misreading::Misreading;
 use crate::world::World;
 
 impl World {
@@ -15,6 +16,7 @@ impl World {
     /// for whom the names say. The end of its record; none when nobody could write it.
     pub(crate) fn commit_on(&mut self, m: usize, record: u64, weak: bool, flush: u64) -> Option<usize> {
         let now = self.now;
+        let weak = weak && self.misreading != Some(Misreading::WeakCommitsWait);
         let member = self.members.get_mut(m)?;
         let pg = member.pg_life()?;
         let timeline = member.primary().map(|primary| primary.timeline)?;
@@ -31,6 +33,23 @@ impl World {
         }
         self.later(flush, Event::PrimaryFlush { m, pg, to });
         Some(to)
+    }
+
+    /// Whom a rewound directory is started with, which is not consistent without: the leader that the record names, on
+    /// the timeline that it was rewound to.
+    pub(crate) fn catch_up_from(&self, m: usize) -> Option<Upstream> {
+        let member = self.members.get(m)?;
+        let timeline = member.promise.catching_up?;
+        let record = &member.pod.as_ref()?.agent.as_ref()?.known.as_ref()?.record;
+        let leader = record.leader.as_ref().filter(|_| record.timeline == timeline)?;
+        let allowed =
+            member.promise.sealed_below <= record.epoch && member.promise.last_epoch <= record.epoch;
+        allowed.then(|| Upstream {
+            member: leader.member(),
+            boot: leader.boot,
+            address: String::new(),
+            epoch: record.epoch,
+        })
     }
 
     /// `primary_conninfo` names this upstream, and a reload makes the running standby use it.
@@ -82,9 +101,8 @@ impl Data {
         let further = source.wal.flushed - common.min(source.wal.flushed);
         self.wal.records.extend(source.wal.records.iter().skip(common).take(further));
         self.wal.flushed = self.wal.end();
-        // A real one needs the source's insert position. The agent's first start after a rewind streams for that reason;
-        // the simulator's does not, and has nothing unflushed to wait for.
-        self.consistent_at = source.wal.flushed;
+        // The source's insert position: what it has not flushed yet comes by the stream only.
+        self.consistent_at = source.wal.end();
         self.control = source.control;
         // It makes the directory of the log equal, file by file.
         self.planted.clone_from(&source.planted);

@@ -5,6 +5,7 @@ use ha::Incarnation;
 use crate::dice::{MS, SECOND};
 use crate::event::Event;
 use crate::member::{Sender, State};
+use crate::misreading::Misreading;
 use crate::wal::Rec;
 use crate::world::World;
 
@@ -58,7 +59,8 @@ impl World {
             return;
         }
         let stray = ours.planted.iter().any(|id| *id > ours.wal.timeline().0 && !theirs.planted.contains(id));
-        if stray || !ours.wal.attaches_to(&theirs.wal) {
+        let any = self.misreading == Some(Misreading::StrangerFollows);
+        if !any && (stray || !ours.wal.attaches_to(&theirs.wal)) {
             self.say(|| format!("pg-{m} cannot stream from pg-{p}: its log does not go on from there (P12)"));
             return;
         }
@@ -128,7 +130,14 @@ impl World {
             conn.sent = data.wal.flushed;
             conn.to_standby = conn.to_standby.max(now + delay);
             let at = conn.to_standby;
+            let (incarnation, to) = (conn.incarnation, conn.sent);
             self.queue.push(at, Event::Wal { conn: id, start, records });
+            if self.misreading == Some(Misreading::SentIsFlushed)
+                && let Some(primary) = self.members.get_mut(p).and_then(|member| member.primary_mut())
+                && let Some(sender) = primary.senders.get_mut(&incarnation)
+            {
+                sender.flushed = sender.flushed.max(Some(to));
+            }
         }
     }
 
@@ -175,6 +184,9 @@ impl World {
         }
         data.wal.records.extend(records);
         let to = data.wal.end();
+        if to >= data.consistent_at {
+            member.promise.catching_up = None;
+        }
         if let Some(standby) = member.standby_mut() {
             standby.received = Some(to);
         }
@@ -206,6 +218,9 @@ impl World {
         let p = self.conns.get(&id).map_or(m, |conn| conn.primary);
         let delay = self.delay(m, p);
         let now = self.now;
+        let replayed = self.members.get(m).map_or(flushed, |member| member.replayed(now));
+        let by_replay = self.misreading == Some(Misreading::ReplayedIsFlushed);
+        let flushed = if by_replay { flushed.min(replayed) } else { flushed };
         let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.standby == m) else { return };
         conn.to_primary = conn.to_primary.max(now + delay);
         let at = conn.to_primary;

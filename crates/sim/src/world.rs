@@ -13,6 +13,7 @@ use crate::faults::FAULTS;
 use crate::faults::ambush::{Ambush, Moment};
 use crate::invariants::Truth;
 use crate::member::{Member, Pod, State};
+use crate::misreading::Misreading;
 use crate::mutation::WorldRules;
 use crate::network::Network;
 use crate::stream::Conn;
@@ -59,6 +60,8 @@ pub struct World {
     pub rules: Rules,
     /// Rules of driver and PostgreSQL.
     pub world_rules: WorldRules,
+    /// An error in the model of PostgreSQL, for those who ask whether it would be seen.
+    pub misreading: Option<Misreading>,
     /// What must hold.
     pub truth: Truth,
     /// Print what happens.
@@ -175,6 +178,7 @@ impl World {
             settings,
             rules,
             world_rules,
+            misreading: None,
             truth: Truth::default(),
             trace,
             violation: None,

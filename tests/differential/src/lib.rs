@@ -12,6 +12,7 @@
 
 mod client;
 pub mod compare;
+pub mod directed;
 pub mod look;
 pub mod operation;
 pub mod plan;

@@ -21,13 +21,19 @@ SELECT pg_is_in_recovery(),
        ARRAY(SELECT coalesce(flush_lsn - '0/0', 0)::bigint FROM pg_stat_replication
               WHERE state = 'streaming' ORDER BY pid),
        CASE WHEN NOT pg_is_in_recovery() THEN substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END,
-       (SELECT received_tli::bigint FROM pg_stat_wal_receiver WHERE status = 'streaming')";
+       (SELECT received_tli::bigint FROM pg_stat_wal_receiver WHERE status = 'streaming'),
+       CASE WHEN NOT pg_is_in_recovery() THEN (pg_current_wal_flush_lsn() - '0/0')::bigint END";
+
+/// Why a timeline forked, in a history file that an agent planted; PostgreSQL's own reasons are others.
+const PLANTED: &str = "forked off";
 
 /// One look at everything.
 #[derive(Debug)]
 pub struct Look {
     /// Each server; none when it is frozen, or what it says makes no sense at the moment.
     pub servers: Vec<Option<Seen>>,
+    /// Standbys that have not flushed yet what their master has.
+    pub in_flight: BTreeSet<usize>,
     /// Each transaction; none while nobody can tell.
     pub outcomes: BTreeMap<u32, Option<Outcome>>,
 }
@@ -35,19 +41,24 @@ pub struct Look {
 impl Real {
     /// Looks at every server and every client.
     pub async fn look(&mut self) -> Look {
-        let mut waiting = BTreeSet::new();
+        let (mut waiting, mut in_flight) = (BTreeSet::new(), BTreeSet::new());
         let mut servers = Vec::new();
         for m in 0..self.servers.len() {
-            let seen = tokio::time::timeout(BOUND, self.look_at(m, &mut waiting)).await;
+            let seen = tokio::time::timeout(BOUND, self.look_at(m, &mut waiting, &mut in_flight)).await;
             servers.push(seen.ok().and_then(Result::ok));
         }
         let outcome = |(row, client): (&u32, &crate::client::Client)| {
             (*row, client.outcome(waiting.contains(&(client.on, client.pid))))
         };
-        Look { servers, outcomes: self.clients.iter().map(outcome).collect() }
+        Look { servers, in_flight, outcomes: self.clients.iter().map(outcome).collect() }
     }
 
-    async fn look_at(&mut self, m: usize, waiting: &mut BTreeSet<(usize, i32)>) -> Result<Seen> {
+    async fn look_at(
+        &mut self,
+        m: usize,
+        waiting: &mut BTreeSet<(usize, i32)>,
+        in_flight: &mut BTreeSet<usize>,
+    ) -> Result<Seen> {
         let server = self.servers.get_mut(m).context("no such server")?;
         anyhow::ensure!(!server.frozen, "it is frozen");
         let mut seen = Seen {
@@ -98,7 +109,7 @@ impl Real {
                 let end = lsn(words.next().context("no position")?).context("no position")?;
                 // A planted timeline has no record; whether a startup process has noticed it is a matter of time.
                 let parent = planted.take().unwrap_or(parent);
-                if words.next() == Some("planted") {
+                if words.next() == Some(PLANTED) {
                     planted = Some(parent);
                     continue;
                 }
@@ -106,19 +117,31 @@ impl Real {
                 seen.history.push((parent, before.count()));
             }
         }
-        self.confirmed(m, &row, &pids, &mut seen)?;
+        self.confirmed(m, &row, &pids, &mut seen, in_flight)?;
         Ok(seen)
     }
 
     /// How many of the rows in this master's log each standby has flushed.
-    fn confirmed(&self, m: usize, row: &Row, waiting: &[i32], seen: &mut Seen) -> Result<()> {
+    fn confirmed(
+        &self,
+        m: usize,
+        row: &Row,
+        waiting: &[i32],
+        seen: &mut Seen,
+        in_flight: &mut BTreeSet<usize>,
+    ) -> Result<()> {
         let mut log: BTreeSet<u32> = seen.rows.clone();
         let waits = self.clients.iter().filter(|(_, client)| client.on == m && waiting.contains(&client.pid));
         log.extend(waits.map(|(row, _)| *row));
         let (names, positions): (Vec<String>, Vec<i64>) = (row.try_get(5)?, row.try_get(6)?);
+        let flushed: Option<i64> = row.try_get(9)?;
         for (name, position) in names.iter().zip(positions) {
             let same = |i: &ha::Incarnation| ha::types::application_name(*i) == *name;
             let Some(standby) = self.incarnations.iter().position(same) else { continue };
+            // What is on its way would be cut off, or not, by the next operation: nobody could say.
+            if Some(position) < flushed {
+                in_flight.insert(standby);
+            }
             let position = u64::try_from(position)?;
             let written = |row: &u32| self.clients.get(row).and_then(|client| client.lsn);
             let rows = log.iter().filter(|row| written(row).is_some_and(|at| at < position)).count();

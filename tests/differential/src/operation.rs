@@ -9,6 +9,7 @@ use std::fmt;
 
 use ha::Names;
 use sim::driver::{Doing, Outcome, Seen, Servers};
+use sim::misreading::Misreading;
 
 /// `synchronous_standby_names`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +64,10 @@ pub enum Operation {
     Pause { m: usize },
     /// Replay goes on.
     Resume { m: usize },
+    /// The checkpointer of a master is stopped where it is.
+    Hold { m: usize },
+    /// And goes on.
+    Release { m: usize },
     /// Every process of a standby is stopped where it is.
     Freeze { m: usize },
     /// And goes on.
@@ -103,6 +108,8 @@ impl fmt::Display for Operation {
             Self::Clone { m, from } => write!(f, "clone {m} from {from}"),
             Self::Pause { m } => write!(f, "pause the replay of {m}"),
             Self::Resume { m } => write!(f, "resume the replay of {m}"),
+            Self::Hold { m } => write!(f, "the checkpointer of {m} stands still"),
+            Self::Release { m } => write!(f, "the checkpointer of {m} goes on"),
             Self::Freeze { m } => write!(f, "freeze {m}"),
             Self::Thaw { m } => write!(f, "thaw {m}"),
         }
@@ -128,9 +135,9 @@ pub struct Model {
 
 impl Model {
     /// The first server is a master, the others stream from it.
-    pub fn new(servers: usize, seed: u64) -> Self {
+    pub fn new(servers: usize, seed: u64, misreading: Option<Misreading>) -> Self {
         Self {
-            servers: Servers::new(servers, seed),
+            servers: Servers::new(servers, seed, misreading),
             fresh: BTreeSet::new(),
             strayed: BTreeSet::new(),
             led: BTreeSet::from([0]),
@@ -208,6 +215,8 @@ impl Model {
             Operation::Clone { m, from } => m != from && is(*m, Doing::Down) && is(*from, Doing::Primary),
             Operation::Pause { m } => is(*m, Doing::Standby) && !servers.is_paused(*m),
             Operation::Resume { m } => is(*m, Doing::Standby) && servers.is_paused(*m),
+            // Directed sequences only: whatever needs a checkpoint would wait for it.
+            Operation::Hold { .. } | Operation::Release { .. } => false,
             Operation::Freeze { m } => is(*m, Doing::Standby),
             Operation::Thaw { m } => *m < count && servers.is_frozen(*m),
         }
@@ -279,6 +288,8 @@ impl Model {
             }
             Operation::Pause { m } => self.servers.pause(*m, true),
             Operation::Resume { m } => self.servers.pause(*m, false),
+            Operation::Hold { m } => self.servers.hold_checkpointer(*m, true),
+            Operation::Release { m } => self.servers.hold_checkpointer(*m, false),
             Operation::Freeze { m } => self.servers.freeze(*m, true),
             Operation::Thaw { m } => self.servers.freeze(*m, false),
         }
@@ -288,7 +299,7 @@ impl Model {
             if self.servers.doing(m) == Doing::Primary {
                 self.led.insert(m);
             }
-            if self.reachable_upstream(m).is_some_and(|p| self.servers.diverges(m, p)) {
+            if self.strays(m) {
                 self.strayed.insert(m);
             }
         }
@@ -304,6 +315,11 @@ impl Model {
         let hidden: BTreeSet<u32> =
             late.into_iter().flatten().filter(|row| !read.contains(row)).copied().collect();
         if hidden.is_empty() { seen } else { self.servers.seen_without(m, &hidden) }
+    }
+
+    /// Whether it asks for a log that its own does not go on into (P12).
+    pub fn strays(&self, m: usize) -> bool {
+        self.reachable_upstream(m).is_some_and(|p| self.servers.diverges(m, p))
     }
 
     /// A running standby's upstream, when it is a master that can be reached.

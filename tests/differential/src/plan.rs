@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use sim::dice::Dice;
 use sim::driver::{Doing, Outcome};
+use sim::misreading::Misreading;
 
 use crate::operation::{Model, Operation, Wanted};
 
@@ -18,6 +19,8 @@ pub struct Plan {
     pub servers: usize,
     /// What is done.
     pub operations: Vec<Operation>,
+    /// An error in the model, to see whether it would be found.
+    pub misreading: Option<Misreading>,
 }
 
 impl Plan {
@@ -25,7 +28,7 @@ impl Plan {
     pub fn new(seed: u64, length: usize) -> Self {
         let mut dice = Dice::new(seed);
         let servers = if dice.permille(650) { 3 } else { 2 };
-        let mut plan = Self { seed, servers, operations: Vec::new() };
+        let mut plan = Self { seed, servers, operations: Vec::new(), misreading: None };
         let mut model = plan.model();
         let mut row = 0;
         let mut misses = 0;
@@ -52,7 +55,7 @@ impl Plan {
 
     /// The modelled servers at the beginning.
     pub fn model(&self) -> Model {
-        Model::new(self.servers, self.seed)
+        Model::new(self.servers, self.seed, self.misreading)
     }
 
     /// These operations, but for those that cannot be done without the ones that are missing.

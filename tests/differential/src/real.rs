@@ -5,10 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
-use ha::{Incarnation, Names};
+use ha::{Incarnation, Names, Timeline};
 use postgres::Binaries;
+use postgres::history::plant;
 use rustix::process::Signal;
 
 use crate::client::Client;
@@ -147,6 +149,9 @@ impl Real {
                 let server = self.server(*on)?;
                 server.names = named(names);
                 server.reload().await?;
+                if server.checkpointer.is_some() {
+                    return Ok(());
+                }
                 // The checkpointer sets the flag that backends look at (P5). A first checkpoint may have begun before
                 // it was told; the second has not.
                 server.execute("CHECKPOINT").await?;
@@ -201,6 +206,13 @@ impl Real {
                 server.wait_for(PAUSED).await
             }
             Operation::Resume { m } => self.server(*m)?.execute("SELECT pg_wal_replay_resume()").await,
+            Operation::Hold { m } => self.server(*m)?.hold_checkpointer().await,
+            Operation::Release { m } => {
+                let server = self.server(*m)?;
+                server.release_checkpointer();
+                server.execute("CHECKPOINT").await?;
+                server.execute("CHECKPOINT").await
+            }
             Operation::Freeze { m } => {
                 let server = self.server(*m)?;
                 server.signal_all(Signal::STOP);
@@ -253,19 +265,20 @@ impl Real {
         let server = self.server(m)?;
         server.names = names;
         server.reload().await?;
-        let known = postgres::walsender::identify_system(&server.layout, BOUND).await?;
-        let wal = server.layout.wal();
-        let file = |timeline: u32| wal.join(format!("{timeline:08X}.history"));
-        let lsn = "SELECT greatest(pg_last_wal_replay_lsn(), pg_last_wal_receive_lsn())::text";
-        let end: String = server.session().await?.query_one(lsn, &[]).await?.try_get(0)?;
-        let parent = match known.timeline.0 {
-            1 => String::new(),
-            timeline => std::fs::read_to_string(file(timeline)).context("reading a history")?,
-        };
-        for timeline in known.timeline.0 + 1..=known.timeline.0 + above {
-            if !file(timeline).exists() {
-                let text = format!("{parent}{}\t{end}\tplanted\n", known.timeline.0);
-                std::fs::write(file(timeline), text).context("planting a history")?;
+        if above > 0 {
+            // The measured end, as an agent has it (P8, P11): a server that was just started may say too little of what
+            // it has received, or too much.
+            let end = server.end_of_log().await?;
+            let wal = server.layout.wal();
+            let mut target = end.timeline.0 + above + 1;
+            while wal.join(format!("{target:08X}.history")).exists() {
+                target += 1;
+            }
+            let planned = plant::plan(&wal, end.timeline, Timeline(target))?;
+            plant::plant(&wal, end, &planned)?;
+            if above.is_multiple_of(2) {
+                // An agent reads the record afresh now, and the startup process may notice what was planted.
+                tokio::time::sleep(NOTICES).await;
             }
         }
         server.execute("SELECT pg_promote(false)").await?;
@@ -312,6 +325,8 @@ impl Real {
     }
 }
 
+/// A few times as long as a startup process takes to look for timelines again (`wal_retrieve_retry_interval`).
+const NOTICES: Duration = Duration::from_millis(400);
 const PAUSED: &str = "SELECT pg_get_wal_replay_pause_state() = 'paused'";
 const RECEIVERS_ENDED: &str = "\
 SELECT count(pg_terminate_backend(pid)) = 0 FROM pg_stat_activity WHERE backend_type = 'walreceiver'";

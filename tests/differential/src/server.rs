@@ -9,7 +9,10 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use postgres::{Binaries, Layout};
+use ha::Position;
+use postgres::command::waldump::WalReader;
+use postgres::wal::SegmentSize;
+use postgres::{Binaries, Layout, Session};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
@@ -31,6 +34,8 @@ pub(crate) struct Server {
     child: Option<Child>,
     /// The background writer, held.
     writer: Option<i32>,
+    /// The checkpointer, while it is held.
+    pub(crate) checkpointer: Option<i32>,
 }
 
 /// What all servers have in common.
@@ -71,6 +76,7 @@ impl Server {
             log: root.join(format!("log{m}")),
             child: None,
             writer: None,
+            checkpointer: None,
         })
     }
 
@@ -110,19 +116,61 @@ impl Server {
             .context("starting a server")?;
         self.child = Some(child);
         self.writer = None;
+        self.checkpointer = None;
         Ok(())
     }
 
     /// Stops the background writer where it is: it logs a list of running transactions whenever it likes, and a master's
-    /// log would differ from its standby's although nobody wrote anything.
+    /// log would differ from its standby's although nobody wrote anything. What it has written, the walwriter flushes;
+    /// until then it is on its way to the standbys.
     pub(crate) async fn hold_writer(&mut self) -> Result<()> {
         if self.writer.is_none() {
-            let query = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'background writer'";
-            let rows = self.session().await?.query(query, &[]).await?;
-            self.writer = rows.first().map(|row| row.try_get(0)).transpose()?;
-            send(self.writer, Signal::STOP);
+            self.writer = self.hold("background writer").await?;
+            let start = Instant::now();
+            let flushed =
+                "SELECT pg_is_in_recovery() OR pg_current_wal_flush_lsn() >= pg_current_wal_insert_lsn()";
+            // At the end of a page the two never meet.
+            while start.elapsed() < Duration::from_secs(1)
+                && !self.session().await?.query_one(flushed, &[]).await?.try_get::<_, bool>(0)?
+            {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
         }
         Ok(())
+    }
+
+    /// Stops the checkpointer where it is: settings that it has not read are not in force (P5).
+    pub(crate) async fn hold_checkpointer(&mut self) -> Result<()> {
+        self.checkpointer = self.hold("checkpointer").await?;
+        ensure!(self.checkpointer.is_some(), "there is no checkpointer");
+        Ok(())
+    }
+
+    /// Lets it go on.
+    pub(crate) fn release_checkpointer(&mut self) {
+        send(self.checkpointer.take(), Signal::CONT);
+    }
+
+    /// Stops a process of this kind, surely.
+    async fn hold(&mut self, kind: &str) -> Result<Option<i32>> {
+        let query = "SELECT pid FROM pg_stat_activity WHERE backend_type = $1";
+        let row = self.session().await?.query_opt(query, &[&kind]).await?;
+        let pid: Option<i32> = row.map(|row| row.try_get(0)).transpose()?;
+        send(pid, Signal::STOP);
+        let start = Instant::now();
+        while pid.and_then(|pid| stat(pid.try_into().ok()?)).is_some_and(|(state, _)| state != 'T') {
+            ensure!(start.elapsed() < BOUND, "the {kind} does not stop");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Ok(pid)
+    }
+
+    /// The end of a standby's log that streams from nobody, as an agent measures it.
+    pub(crate) async fn end_of_log(&self) -> Result<Position> {
+        let session = Session::open(&self.layout, BOUND).await.context("opening a session")?;
+        let segment = SegmentSize::new(1 << 20).context("a segment size")?;
+        let reader = WalReader::new(&self.binaries, &self.layout.data(), segment);
+        Ok(postgres::seal::end_of_wal(&self.layout, &session, &reader, "", BOUND).await?)
     }
 
     /// Whether its postmaster runs.
@@ -141,6 +189,7 @@ impl Server {
         let Some(mut child) = self.child.take() else { bail!("it does not run") };
         send(child.id(), signal);
         send(self.writer.take(), Signal::CONT);
+        self.release_checkpointer();
         if let Ok(status) = tokio::time::timeout(BOUND, child.wait()).await {
             return status.map(|_| ()).context("waiting for a server's end");
         }

@@ -143,6 +143,7 @@ async fn keep_won(context: &Context, record: &Record) -> anyhow::Result<()> {
         .promise
         .update(move |promise| {
             promise.bootstrap = ha::Bootstrap::Member;
+            promise.catching_up = None;
             promise.last_epoch = promise.last_epoch.max(record.epoch);
             promise.last_timeline = record.timeline;
             promise.led.clone_from(&record.leader);

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -114,12 +113,6 @@ impl Context {
     /// This member.
     pub(crate) fn member(&self) -> MemberId {
         MemberId { name: self.config.member(), incarnation: self.promise.get().incarnation }
-    }
-
-    /// Exists from the end of a rewind until the server answered: before that it needs its leader's log to become
-    /// consistent, whichever life of the agent starts it.
-    pub(crate) fn catching_up(&self) -> PathBuf {
-        self.layout.state().join("catching-up")
     }
 
     /// The last usable settings.

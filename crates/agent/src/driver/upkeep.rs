@@ -195,8 +195,7 @@ async fn configure(context: &Context) -> anyhow::Result<()> {
         other => other?,
     }
     // It answers, so it is consistent and needs nobody for that any more.
-    let catching_up = context.catching_up();
-    postgres::durable::in_order(move || postgres::durable::remove(&catching_up)).await??;
+    context.promise.update(|promise| promise.catching_up = None).await?;
     // Asked on a session opened after the reload.
     let session = Session::open(&context.layout, BOUND).await?;
     let pending = pending_restart(&session).await?;

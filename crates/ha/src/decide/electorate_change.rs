@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::announcement::Condition;
 use crate::decision::{Purpose, Reason};
 use crate::electorate::Electorate;
 use crate::memory::Track;
@@ -181,6 +182,8 @@ fn wanted(case: &mut Case<'_>, primary: &Primary, newest: &Electorate) -> Electo
             && settings.electable.contains(&member.name)
             && !settings.is_leaving(&member.name)
             && !said.terminating
+            // What is not consistent yet can neither report nor be elected.
+            && said.condition != Condition::Starting
             && said.sealed_below <= case.epoch();
         if !eligible {
             continue;

@@ -44,6 +44,7 @@ pub(super) fn member(case: &mut Case<'_>) {
                 case.because(Reason::Superseded { epoch: case.epoch() });
                 case.act(Action::Stop { mode: StopMode::Immediate });
             }
+            outlived(case);
             case.waiting("recovery");
         }
         Postgres::Absent => clone(case),
@@ -129,7 +130,7 @@ fn start(case: &mut Case<'_>, stopped: &Stopped) {
         case.act_paced("wipe", RETRY, Action::WipeUnrecorded);
         return;
     }
-    if case.view.promise.rewinding {
+    if case.view.promise.rewinding || is_orphan(case) {
         reclone(case);
         return;
     }
@@ -138,6 +139,31 @@ fn start(case: &mut Case<'_>, stopped: &Stopped) {
         return;
     }
     case.act_paced("start", RESTART, Action::StartStandby);
+}
+
+/// Rewound to the log of a leader that has been replaced before this copy was consistent: it may hold what the new
+/// leader lacks and nobody can measure it, so it must never stream from that one (P12). It is no copy, as if the rewind
+/// had not ended.
+fn is_orphan(case: &Case<'_>) -> bool {
+    case.view.promise.catching_up.is_some_and(|timeline| timeline < case.record().timeline)
+}
+
+/// A rewound directory that is not consistent yet streams from the leader that it was started with, and nobody can tell
+/// it of another one: when that one's term has ended, it is stopped, to be started anew or rebuilt. Not at once: what it
+/// needs may be here already.
+fn outlived(case: &mut Case<'_>) {
+    let promise = &case.view.promise;
+    if promise.catching_up.is_none() || promise.last_epoch >= case.epoch() {
+        return;
+    }
+    let since = case.memory.epoch_seen.map_or(case.now, |(_, at)| at);
+    let due = since.after(case.view.settings.shrink_after * 3);
+    if case.now < due {
+        case.wake(due);
+        return;
+    }
+    case.because(Reason::Superseded { epoch: case.epoch() });
+    case.act(Action::Stop { mode: StopMode::Immediate });
 }
 
 /// Follows the leader when the own log goes on from its log; else detaches, measures, rewinds.
@@ -243,7 +269,7 @@ fn rewind(case: &mut Case<'_>) {
     }
 }
 
-/// A half-rewound directory is rebuilt only from a leader that serves, and while a third member holds the leader's log
+/// A half-rewound directory, or an orphan, is rebuilt only from a leader that serves, and while a third member holds the leader's log
 /// too (S6). When none comes, from a leader whose epoch is committed: its log holds whatever was ever acknowledged, and
 /// nobody could start the directory that goes. What an electorate rests on is safe meanwhile: this member reports
 /// nothing before its new copy is consistent.

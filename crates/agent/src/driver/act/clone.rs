@@ -57,6 +57,7 @@ pub(super) async fn clone(context: &Context, from: &Upstream) -> anyhow::Result<
             promise.last_record = Some(record);
             promise.planted = Vec::new();
             promise.rewinding = false;
+            promise.catching_up = None;
         })
         .await?;
     Ok(())

@@ -59,7 +59,7 @@ pub(super) async fn promise(context: &Context, upstream: &Upstream) -> anyhow::R
 }
 
 /// The record still names this leader in this epoch, and the leader speaks in the life that was checked.
-fn recorded(context: &Context, upstream: &Upstream) -> anyhow::Result<Record> {
+pub(super) fn recorded(context: &Context, upstream: &Upstream) -> anyhow::Result<Record> {
     let state = context.record.get();
     let record = state.record().cloned().or_else(|| context.promise.get().last_record);
     let record = record.context("no record is known")?;

@@ -55,9 +55,13 @@ pub(super) async fn rewind(context: &Context, from: &Upstream) -> anyhow::Result
     }
     // Whoever starts it now starts a standby, whatever the source's directory said.
     postgres::follow::make_standby(&context.layout).await?;
-    let catching_up = context.catching_up();
-    postgres::durable::in_order(move || postgres::durable::write(&catching_up, b"", 0o600)).await??;
-    context.promise.update(|promise| promise.rewinding = false).await?;
+    context
+        .promise
+        .update(move |promise| {
+            promise.catching_up = Some(record.timeline);
+            promise.rewinding = false;
+        })
+        .await?;
     *context.catch_up.lock().unwrap_or_else(PoisonError::into_inner) = Some(from.clone());
     Ok(())
 }

@@ -40,12 +40,19 @@ pub(super) async fn standby(context: &Context) -> anyhow::Result<()> {
     make_standby(&context.layout).await?;
     context.tracked.forget();
     let rewound_to = context.catch_up.lock().unwrap_or_else(PoisonError::into_inner).take();
-    if context.catching_up().exists() {
+    if let Some(timeline) = context.promise.get().catching_up {
         let upstream = match rewound_to {
             Some(upstream) => upstream,
             // An earlier life rewound it.
             None => leader(context)?,
         };
+        // Another leader's log may lack what this one holds, and nobody can measure it before it is consistent (P12).
+        let record = super::follow::recorded(context, &upstream)?;
+        ensure!(
+            record.timeline == timeline,
+            "rewound to timeline {timeline}, and the leader is on {}",
+            record.timeline
+        );
         // Without a leader it would never be consistent, and nothing would give it one: it is started when there is one.
         super::follow::promise(context, &upstream)
             .await
