@@ -11,6 +11,8 @@ use crate::{command, this};
 
 /// Lines that a source file may have without its tests.
 const LONGEST: usize = 600;
+/// A `main.rs` only chooses and reports; in lines.
+const LONGEST_MAIN: usize = 40;
 /// Directories with sources of ours.
 const SOURCES: [&str; 3] = ["crates", "tests", "xtask/src"];
 /// What a pure crate may depend on, tests aside.
@@ -72,6 +74,7 @@ pub(crate) fn house_rules(tree: &Path) -> Vec<(&'static str, Result<Vec<String>>
         ("a pure crate knows neither time nor the outside", pure_sources(tree)),
         ("worlds that do not know each other", strangers(tree)),
         ("files of at most 600 lines without tests", long_files(tree)),
+        ("a main.rs of at most 40 lines", long_mains(tree)),
         ("every module says what it is for", undocumented(tree)),
         ("names without Manager, Helper or Utils", empty_names(tree)),
     ]
@@ -113,6 +116,17 @@ fn pure_sources(tree: &Path) -> Result<Vec<String>> {
                     offenders.push(format!("{}:{}: {word}", file.display(), number + 1));
                 }
             }
+        }
+    }
+    Ok(offenders)
+}
+
+fn long_mains(tree: &Path) -> Result<Vec<String>> {
+    let mut offenders = Vec::new();
+    for file in all_sources(tree)?.into_iter().filter(|file| file.ends_with("src/main.rs")) {
+        let lines = read(&file)?.lines().count();
+        if lines > LONGEST_MAIN {
+            offenders.push(format!("{}: {lines} lines", file.display()));
         }
     }
     Ok(offenders)
