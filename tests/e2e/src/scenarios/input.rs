@@ -18,7 +18,7 @@ fn at_creation() -> Vec<Case> {
     vec![
         (spec(json!({"storage": null})), &["spec.storage", "Required"]),
         (spec(json!({"storage": {"size": "10Mi"}})), &["storage.size", "256Mi", "10Gi"]),
-        (spec(json!({"storage": {"size": "ten"}})), &["spec.storage.size"]),
+        (spec(json!({"storage": {"size": "ten"}})), &["storage.size", "256Mi or more, such as 10Gi"]),
         (spec(json!({"version": 14})), &["spec.version", "15"]),
         (spec(json!({"version": 19})), &["spec.version", "18"]),
         (spec(json!({"version": "seventeen"})), &["spec.version", "numeric"]),
@@ -29,30 +29,51 @@ fn at_creation() -> Vec<Case> {
         (spec(json!({"durability": {"acks": 0}})), &["spec.durability.acks", "1"]),
         (spec(json!({"durability": {"whenShort": "panic"}})), &["whenShort", "continue", "block"]),
         (spec(json!({"failover": {"detection": "100ms"}})), &["failover.detection", "500ms to 60s"]),
-        (spec(json!({"failover": {"detection": "2"}})), &["spec.failover.detection"]),
-        (spec(json!({"failover": {"detection": "9s"}})), &["failover.shrinkAfter", "failover.detection"]),
-        (spec(json!({"postgres": {"parameters": {"fsync": "off"}}})), &["fsync", "operator"]),
+        (spec(json!({"failover": {"detection": "2"}})), &["failover.detection", "500ms to 60s, such as 2s"]),
+        (
+            spec(json!({"failover": {"detection": "9s"}})),
+            &["failover.shrinkAfter", "must be longer than failover.detection"],
+        ),
+        (
+            spec(json!({"postgres": {"parameters": {"fsync": "off"}}})),
+            &["fsync", "remove what belongs to the operator"],
+        ),
         (
             spec(json!({"postgres": {"parameters": {"synchronous_standby_names": ""}}})),
-            &["synchronous_standby_names"],
+            &["synchronous_standby_names", "remove what belongs to the operator"],
         ),
         (spec(json!({"postgres": {"parameters": {"work_mem": "1MB\nfsync = off"}}})), &["work_mem"]),
-        (spec(json!({"postgres": {"hba": ["everybody"]}})), &["spec.postgres.hba"]),
-        (spec(json!({"postgres": {"sharedPreloadLibraries": ["a b"]}})), &["sharedPreloadLibraries"]),
+        (
+            spec(json!({"postgres": {"hba": ["everybody"]}})),
+            &["postgres.hba", "begins with local, host", "such as hostssl"],
+        ),
+        (
+            spec(json!({"postgres": {"sharedPreloadLibraries": ["a b"]}})),
+            &["sharedPreloadLibraries", "should match"],
+        ),
         (
             spec(json!({"services": {"write": {"name": "x"}, "read": {"name": "x"}}})),
-            &["write.name and read.name"],
+            &["write.name and read.name must differ"],
         ),
-        (spec(json!({"services": {"write": {"name": "bad-pods"}}})), &["services.write.name", "headless"]),
-        (spec(json!({"bootstrap": {"init": {"owner": "postgres"}}})), &["bootstrap.init.owner", "reserved"]),
-        (spec(json!({"bootstrap": {"init": {"database": "template0"}}})), &["bootstrap.init.database"]),
-        (spec(json!({"image": "Not An Image"})), &["spec.image"]),
+        (
+            spec(json!({"services": {"write": {"name": "bad-pods"}}})),
+            &["services.write.name", "choose another name"],
+        ),
+        (
+            spec(json!({"bootstrap": {"init": {"owner": "postgres"}}})),
+            &["bootstrap.init.owner", "write for example app"],
+        ),
+        (
+            spec(json!({"bootstrap": {"init": {"database": "template0"}}})),
+            &["bootstrap.init.database", "write for example app"],
+        ),
+        (spec(json!({"image": "Not An Image"})), &["image", "such as registry.example/postgres"]),
         (spec(json!({"imagePullPolicy": "Sometimes"})), &["imagePullPolicy", "IfNotPresent"]),
-        (spec(json!({"securityContext": {"runAsUser": 0}})), &["runAsUser"]),
+        (spec(json!({"securityContext": {"runAsUser": 0}})), &["runAsUser", "greater than or equal to 1"]),
         (spec(json!({"deletionPolicy": "Keep"})), &["deletionPolicy", "Retain", "Delete"]),
         (spec(json!({"instnces": 5})), &["instnces"]),
-        (json!({"metadata": {"name": "has.a.dot"}}), &["metadata.name", "DNS label"]),
-        (json!({"metadata": {"name": "n".repeat(41)}}), &["metadata.name", "40"]),
+        (json!({"metadata": {"name": "has.a.dot"}}), &["metadata.name", "such as orders-db"]),
+        (json!({"metadata": {"name": "n".repeat(41)}}), &["metadata.name", "at most 40 characters"]),
     ]
 }
 
@@ -60,12 +81,18 @@ fn at_creation() -> Vec<Case> {
 fn at_change() -> Vec<Case> {
     let spec = |spec: Value| json!({"spec": spec});
     vec![
-        (spec(json!({"storage": {"size": "300Mi"}})), &["storage.size", "shrink"]),
-        (spec(json!({"storage": {"storageClass": "other"}})), &["storage.storageClass", "cannot be changed"]),
-        (spec(json!({"bootstrap": {"init": {"database": "other"}}})), &["bootstrap"]),
+        (
+            spec(json!({"storage": {"size": "300Mi"}})),
+            &["storage.size: volumes cannot shrink; write", "or more"],
+        ),
+        (
+            spec(json!({"storage": {"storageClass": "other"}})),
+            &["storage.storageClass", "create a new cluster in the other class"],
+        ),
+        (spec(json!({"bootstrap": {"init": {"database": "other"}}})), &["bootstrap", "use SQL instead"]),
         (
             spec(json!({"instances": 1, "durability": {"acks": 2}, "failover": {"fence": "0s"}})),
-            &["failover.fence"],
+            &["failover.fence", "1s to 60s, such as 3s"],
         ),
     ]
 }

@@ -100,7 +100,8 @@ async fn everywhere(world: &World, cluster: &Cluster, parameter: &str, value: &s
     .map(drop)
 }
 
-async fn show(world: &World, cluster: &Cluster, pod: &str, parameter: &str) -> Result<String> {
+/// A parameter as a member's PostgreSQL has it.
+pub(crate) async fn show(world: &World, cluster: &Cluster, pod: &str, parameter: &str) -> Result<String> {
     let query = format!("show {parameter}");
     let command =
         ["psql", "--username=postgres", "--no-psqlrc", "--tuples-only", "--no-align", "--command", &query];
