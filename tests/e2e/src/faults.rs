@@ -155,17 +155,24 @@ async fn kill_postmaster(world: &World, cluster: &Cluster, pod: &str) -> Result<
     exec(world, &cluster.namespace, pod, &["sh", "-c", &script]).await.map(drop)
 }
 
-/// Names every process by its control group, then kills them with one signal each in one go, PID 1 first. `id` as the
-/// pod's status has it; fewer processes than `least` are an error.
+/// Names every process by its control group, then kills them with one signal each in one go, the container's PID 1 before
+/// the others: in a namespace of processes, its death takes the rest along at that instant, as an out-of-memory kill of
+/// the whole group does, and nobody is left to notice that a child died. `id` as the pod's status has it; fewer processes
+/// than `least` are an error.
 pub(crate) async fn kill_container(world: &World, node: &str, id: &str, least: usize) -> Result<()> {
     let id = id.rsplit('/').next().unwrap_or_default();
     ensure!(
         id.len() >= 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()),
         "{id} is not a container's id"
     );
+    // Names are listed as text, 10 before 9, so PID 1 is looked for: its last number in NSpid, the one inside, is 1.
     // Backends come and go while the list is read; one that has gone already is no failure.
     let script = format!(
-        "pids=$(grep -l {id} /proc/[0-9]*/cgroup | cut -d/ -f3); test -n \"$pids\" && {{ kill -9 $pids 2>/dev/null; echo $pids; }}"
+        "pids=$(grep -l {id} /proc/[0-9]*/cgroup 2>/dev/null | cut -d/ -f3); first=; rest=; \
+         for pid in $pids; do \
+         case \"$(grep NSpid /proc/$pid/status 2>/dev/null)\" in *[!0-9]1) first=\"$first $pid\";; *) rest=\"$rest $pid\";; esac; \
+         done; \
+         test -n \"$first\" && {{ kill -9 $first $rest 2>/dev/null; echo $first $rest; }}"
     );
     let killed = world.rig(&["shell", node, "sh", "-c", &script]).await?;
     ensure!(killed.split_whitespace().count() >= least, "killed only [{}]", killed.trim());
