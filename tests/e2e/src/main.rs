@@ -5,6 +5,7 @@
 //! names a way to break the product that turns it red.
 
 mod bench;
+mod changes;
 mod client;
 mod cluster;
 mod diagnose;

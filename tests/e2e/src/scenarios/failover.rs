@@ -3,7 +3,7 @@
 //! Turned red by: acknowledging with an empty `synchronous_standby_names`, promoting a follower that is behind, leaving
 //! the old master in `pgwrite`, a follower that needs help to come back.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
@@ -11,7 +11,7 @@ use crate::client::{Client, Wish, gaps, list};
 use crate::cluster::{Cluster, FORM, HEAL, tell};
 use crate::faults::{self, Fault};
 use crate::judge;
-use crate::seen::Seen;
+use crate::seen::{Member, Seen};
 use crate::wait;
 use crate::world::{World, now};
 
@@ -58,12 +58,18 @@ pub(crate) async fn under_load(
     Ok(())
 }
 
-/// K8: three times in a row, each before the last one's traces are gone. A restart back-off of the kubelet would show as
-/// a member that does not come back.
+/// K8: three times in a row the master's container, whoever leads, each before the last one's traces are gone; then the
+/// last one's container a second and a third time, as soon as it is back. From then on the kubelet waits 10 s and 20 s, as
+/// it would for any container; the bound is only one for a hang. Each restart is one that was made here: a PID 1 that ends
+/// by itself, for whatever PostgreSQL did, would be one more, and soon the kubelet would wait for minutes.
+///
+/// Turned red by: a supervisor that ends when PostgreSQL does, a liveness probe that kills a member in recovery, a member
+/// that needs another pod to come back.
 pub(crate) async fn container_three_times(world: &World) -> Result<()> {
     let cluster = world.shared().await?;
     let before = cluster.whole(world, 3, FORM).await?;
     let client = Client::start(world, &cluster, &Wish::default()).await?;
+    let mut last = before.master()?.clone();
     for round in 1..=3 {
         let seen = cluster.agreed(world, HEAL).await?;
         let master = seen.master()?;
@@ -75,11 +81,41 @@ pub(crate) async fn container_three_times(world: &World) -> Result<()> {
         let (text, longest) = gaps(&logs);
         world.say(format!("round {round}, {}: gap {text}", master.name));
         tell(world, "longest gap", longest, Fault::Container.target(), HANG)?;
+        last = master.clone();
+    }
+    for kills in 2..=3 {
+        let member = restarted(world, &cluster, &last, kills - 1).await?;
+        Fault::Container.make(world, &cluster, &member).await?;
+        let start = Instant::now();
+        restarted(world, &cluster, &last, kills).await?;
+        let seconds = start.elapsed().as_secs_f64();
+        world.say(format!("{}, time {kills}: ready again after {seconds:.1} s", last.name));
     }
     let after = judge::one_master(world, &cluster, &client, 3, HEAL).await?;
     world.say(changed(&before, &after));
     client.finish(world, &cluster).await?;
     Ok(())
+}
+
+/// Waits until the container of this pod was restarted exactly so many times since, and the member is ready.
+async fn restarted(world: &World, cluster: &Cluster, before: &Member, times: i32) -> Result<Member> {
+    let what = format!("{} ready after {times} restarts", before.name);
+    let (member, _) = wait::until(&what, HEAL, async || {
+        let seen = cluster.look(world).await?;
+        let member = seen.member(&before.name).filter(|member| {
+            member.ready && member.container.is_some() && member.restarts >= before.restarts + times
+        });
+        Ok(member.cloned().ok_or_else(|| seen.to_string()))
+    })
+    .await?;
+    ensure!(member.uid == before.uid, "{} is another pod: {member:?}", before.name);
+    ensure!(
+        member.restarts == before.restarts + times,
+        "{} was killed {times} times and restarted {} times: {member:?}",
+        before.name,
+        member.restarts - before.restarts
+    );
+    Ok(member)
 }
 
 /// The master's node cut off while a session on it is kept open.
@@ -116,6 +152,12 @@ pub(crate) async fn isolated(world: &World) -> Result<()> {
     world.say(changed(&before, &after));
     ensure!(after.leader() != Some(&master.name), "the cut-off member leads again: {after}");
     let alone = inside.between(world, cut, healing).await?;
+    // Without a log, or without an attempt, nothing would be shown.
+    ensure!(
+        !alone.is_empty() && alone.iter().all(|log| log.error + log.unknown > 0),
+        "the session on the cut-off node attempted nothing: {}",
+        list(&alone)
+    );
     let acknowledged: u64 = alone.iter().map(|log| log.ok_begun).sum();
     ensure!(acknowledged == 0, "the isolated master acknowledged {acknowledged} writes: {}", list(&alone));
     world.say("the session on the cut-off node got no acknowledgement");
@@ -153,10 +195,10 @@ pub(crate) fn changed(before: &Seen, after: &Seen) -> String {
     format!("{} (epoch {}) → {} (epoch {})", name(before), epoch(before), name(after), epoch(after))
 }
 
-/// Makes this member the master by deleting whoever leads, gracefully, a bounded number of times.
-pub(crate) async fn lead(world: &World, cluster: &Cluster, wanted: &str) -> Result<Seen> {
+/// Makes this member the master, of so many, by deleting whoever leads, gracefully, a bounded number of times.
+pub(crate) async fn lead(world: &World, cluster: &Cluster, wanted: &str, instances: usize) -> Result<Seen> {
     for _ in 0..8 {
-        let seen = cluster.whole(world, 3, HEAL).await?;
+        let seen = cluster.whole(world, instances, HEAL).await?;
         let master = seen.master()?.name.clone();
         if master == wanted {
             return Ok(seen);

@@ -24,7 +24,7 @@ pub(crate) async fn adopted(world: &World) -> Result<()> {
     let change = json!({"spec": {"failover": {"priorities": {&third: 10}}}});
     let cluster = Cluster::from_example(world, &namespace, "minimal.yaml", &change).await?;
     cluster.whole(world, 3, FORM).await?;
-    lead(world, &cluster, &third).await?;
+    lead(world, &cluster, &third, 3).await?;
     let before = cluster.whole(world, 3, HEAL).await?;
     let client = Client::start(world, &cluster, &Wish::default()).await?;
     client.stop(world).await?;
