@@ -23,9 +23,8 @@ const SETTLED: Duration = Duration::from_secs(5);
 const MINUTE: Duration = Duration::from_secs(60);
 /// One lease renewal in 10 s and cluster, and one for chance.
 const RENEWALS: u32 = 7;
-/// Writes of the operator's own Lease in a minute, of all its replicas. With a TTL of 15 s, renewals are seconds apart; a
-/// loop that writes without a pause would make hundreds.
-const OPERATOR_RENEWALS: u32 = 40;
+/// Writes of Leases by the operator in a minute: its leader renews each third of a TTL of 15 s, and some for chance.
+const OPERATOR_RENEWALS: u32 = 20;
 /// Resident memory of one member's agent with its supervisor, in KiB.
 const AGENT: u64 = 25 << 10;
 /// Resident memory of the operator, in KiB.
