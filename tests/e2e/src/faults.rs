@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use api::names::{self, paths};
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::AttachParams;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::api::{Api, AttachParams, Patch, PatchParams};
+use serde_json::json;
 use tokio::io::AsyncReadExt;
 
 use crate::cluster::Cluster;
@@ -38,6 +39,7 @@ pub(crate) enum Fault {
 pub(crate) struct Outstanding {
     cut: BTreeSet<String>,
     dark: BTreeSet<String>,
+    cordoned: BTreeSet<String>,
     api_stopped: bool,
 }
 
@@ -90,6 +92,24 @@ pub(crate) async fn cut(world: &World, node: &str) -> Result<()> {
     world.rig(&["node", "cut", node]).await.map(drop)
 }
 
+/// Lets no new pod onto any node; those that run stay.
+pub(crate) async fn cordon_all(world: &World) -> Result<()> {
+    for node in world.nodes().await? {
+        world.outstanding.borrow_mut().cordoned.insert(node.clone());
+        unschedulable(world, &node, true).await?;
+    }
+    Ok(())
+}
+
+async fn unschedulable(world: &World, node: &str, is: bool) -> Result<()> {
+    let change = json!({"spec": {"unschedulable": is}});
+    Api::<Node>::all(world.client.clone())
+        .patch(node, &PatchParams::default(), &Patch::Merge(&change))
+        .await
+        .with_context(|| format!("make {node} unschedulable: {is}"))?;
+    Ok(())
+}
+
 /// Freezes the API server.
 pub(crate) async fn stop_api(world: &World) -> Result<()> {
     world.outstanding.borrow_mut().api_stopped = true;
@@ -101,6 +121,9 @@ pub(crate) async fn mend(world: &World) -> Result<()> {
     let broken = std::mem::take(&mut *world.outstanding.borrow_mut());
     if broken.api_stopped {
         world.rig(&["api", "cont"]).await?;
+    }
+    for node in broken.cordoned {
+        unschedulable(world, &node, false).await?;
     }
     for node in broken.cut {
         world.rig(&["node", "heal", &node]).await?;

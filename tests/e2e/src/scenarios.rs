@@ -1,6 +1,7 @@
 //! Every scenario, most basic first, since the later ones rest on what the earlier ones show.
 
 mod basics;
+mod block;
 mod certificates;
 mod chart;
 mod control;
@@ -107,6 +108,8 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         |world| modes::arbitrary_user(world)),
     scenario!("asynchronous", "without a quorum: a bounded loss, and it is told", rig: true,
         |world| modes::asynchronous(world)),
+    scenario!(long "block", "without any follower writes wait, reads go on, and nothing is lost", rig: false,
+        |world| block::without_followers(world)),
     scenario!("majors", "PostgreSQL 15 and 18: formed, failed over, whole again", rig: false,
         |world| modes::majors(world)),
     scenario!(long "elector", "the elector as a sidecar: deleted, killed, cut off, without an API server, rolled", rig: true,
