@@ -3,7 +3,6 @@
 //! Turned red by: definitions or databases that go with the release, an operator that looks beyond its namespaces, one
 //! that needs cluster-wide rights for its own namespaces.
 
-
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
 use kube::Api;

@@ -30,6 +30,15 @@ pub(crate) async fn scaling(world: &World) -> Result<()> {
     // A preference, so that one hand-over is enough; that the fourth member leads is checked, not assumed.
     let fourth = names::pod(&cluster.name, 3);
     cluster.patch(world, &priority(&fourth, &json!(10))).await?;
+    wait::until("the operator has taken the preference in", HEAL, async || {
+        let seen = cluster.look(world).await?;
+        let taken = seen.cluster.as_ref().is_some_and(|cluster| {
+            let observed = cluster.status.as_ref().and_then(|status| status.observed_generation);
+            observed == cluster.metadata.generation
+        });
+        wait::when(taken, || seen.to_string())
+    })
+    .await?;
     let before = lead(world, &cluster, &fourth, 4).await?;
     let changes = Changes::watch(world, &cluster).await?;
     scale(world, &cluster, &client, 2).await?;
