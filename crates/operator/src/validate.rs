@@ -192,21 +192,29 @@ fn check_services(cluster: &ValidatedCluster) -> Result<(), Refusal> {
     if write == read { Err(Refusal::ServiceName { name: write }) } else { Ok(()) }
 }
 
+/// What the agent would refuse (`postgres::settings::HbaLine`), told before any member sees it.
 fn check_hba(line: &str) -> Result<(), &'static str> {
     if line.chars().any(|c| c.is_control() && c != '\t') {
         return Err("has a line break or another control character");
+    }
+    if line.trim_end_matches([' ', '\t']).ends_with('\\') {
+        return Err("must not end with a backslash, which would join it with the next line");
+    }
+    if line.split([' ', '\t', ',']).any(|word| word.trim_start_matches('"').starts_with('@')) {
+        return Err("must not read another file (@file); write the names themselves");
     }
     let mut words = line.split_whitespace();
     let kind = words.next().unwrap_or_default();
     let fields = words.count();
     match kind {
-        "local" if fields >= 3 => Ok(()),
         "host" | "hostssl" | "hostnossl" | "hostgssenc" | "hostnogssenc" if fields >= 4 => Ok(()),
-        "local" => Err("write: local database user method"),
+        "local" => {
+            Err("must not be a local line: the Unix socket is the agent's; begin with hostssl or host")
+        }
         "host" | "hostssl" | "hostnossl" | "hostgssenc" | "hostnogssenc" => Err(
             "write: hostssl database user address method, for example hostssl all all 10.0.0.0/8 scram-sha-256",
         ),
-        _ => Err("must begin with local, host, hostssl, hostnossl, hostgssenc or hostnogssenc"),
+        _ => Err("must begin with host, hostssl, hostnossl, hostgssenc or hostnogssenc"),
     }
 }
 

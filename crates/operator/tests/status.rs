@@ -185,3 +185,20 @@ fn pending_restarts_are_read_from_the_leaders_report() {
     assert_eq!(plan.wishes.restart, ["pg-1".to_owned()].into());
     assert!(matches!(plan.progress, Progress::Restarting(_)));
 }
+
+#[test]
+fn a_refusal_of_postgresql_names_the_field_to_correct() {
+    for (why, field) in [
+        ("invalid value for parameter \"work_mem\": \"x\"", "spec.postgres.parameters"),
+        ("spec.postgres.hba[1]: an hba line must start with host", "spec.postgres.hba"),
+        ("pg_hba.conf line 9: invalid IP mask", "spec.postgres.hba"),
+    ] {
+        let mut cluster = with_spec("");
+        let members = json!([{"name": "pg-1", "parametersRefused": why}]);
+        cluster.status = Some(serde_json::from_value(json!({"members": members})).unwrap());
+        let status = told(&cluster, &healthy(), Progress::Settled);
+        assert_eq!(condition(&status, "SpecValid"), is("False", "ParametersRefused"));
+        let told = status.conditions.iter().find(|condition| condition.type_ == "SpecValid").unwrap();
+        assert!(told.message.ends_with(&format!("correct {field}")), "{}", told.message);
+    }
+}

@@ -22,7 +22,16 @@ fn each_refusal_says_what_to_write() {
             "postgres.parameters.max_wal_senders: write 20 or more",
         ),
         ("  postgres: {parameters: {Work_Mem: 1MB, work_mem: 2MB}}", "is there twice"),
-        ("  postgres: {hba: [\"include other.conf\"]}", "postgres.hba[0]: must begin with local, host"),
+        ("  postgres: {hba: [\"include other.conf\"]}", "postgres.hba[0]: must begin with host, hostssl"),
+        ("  postgres: {hba: [\"local all all trust\"]}", "postgres.hba[0]: must not be a local line"),
+        (
+            "  postgres: {hba: ['host all all all trust \\ ']}",
+            "postgres.hba[0]: must not end with a backslash",
+        ),
+        (
+            "  postgres: {hba: ['host all \"@users\" all trust']}",
+            "postgres.hba[0]: must not read another file",
+        ),
         (
             "  postgres: {hba: [\"hostssl all all trust\"]}",
             "postgres.hba[0]: write: hostssl database user address method",

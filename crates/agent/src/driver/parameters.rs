@@ -174,10 +174,13 @@ fn proved_beside(kept: &Path) -> PathBuf {
     kept.with_extension("proved.json")
 }
 
+/// The field that a refused line stands in, as the condition names it.
+const HBA_FIELD: &str = "spec.postgres.hba";
+
 /// The checks that need no PostgreSQL.
 pub(crate) fn parse(wanted: &PostgresSettings) -> anyhow::Result<UserParameters> {
-    for line in &wanted.hba {
-        HbaLine::new(line)?;
+    for (index, line) in wanted.hba.iter().enumerate() {
+        HbaLine::new(line).map_err(|error| anyhow::anyhow!("{HBA_FIELD}[{index}]: {error}"))?;
     }
     Ok(UserParameters::new(wanted.parameters.clone(), wanted.shared_preload_libraries.iter().cloned())?)
 }
@@ -209,6 +212,13 @@ mod tests {
         let mut said = None;
         parameters.set(|state| said = state.refused.clone());
         assert_eq!(said.unwrap().0, wishes("2MB"));
+    }
+
+    #[test]
+    fn a_refused_line_is_told_with_its_field() {
+        let hba = vec!["hostssl all all all scram-sha-256".to_owned(), "local all all trust".to_owned()];
+        let error = parse(&PostgresSettings { hba, ..wishes("1MB") }).unwrap_err();
+        assert!(error.to_string().starts_with("spec.postgres.hba[1]: "), "{error}");
     }
 
     #[test]

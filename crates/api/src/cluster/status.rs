@@ -113,8 +113,6 @@ pub enum Phase {
     SwitchingOver,
     /// Members are being replaced or restarted for a change.
     Updating,
-    /// The data is being restored.
-    Restoring,
     /// There is no master and no election can make one.
     NoMaster,
     /// No member runs.

@@ -126,14 +126,9 @@ fn quorum(inputs: &Inputs<'_>) -> Wanted {
 
 fn spec_valid(inputs: &Inputs<'_>) -> Wanted {
     match (&inputs.refused, refused_parameters(inputs)) {
-        (None, Some((pod, why))) => Wanted::new(
-            types::SPEC_VALID,
-            false,
-            reasons::PARAMETERS_REFUSED,
-            format!(
-                "{pod} refuses parameters, the last good ones stay in force: {why}; correct spec.postgres.parameters"
-            ),
-        ),
+        (None, Some((pod, why))) => {
+            Wanted::new(types::SPEC_VALID, false, reasons::PARAMETERS_REFUSED, refused_sentence(pod, why))
+        }
         (None, None) => {
             let nodes = inputs.observed.nodes.iter().filter_map(|(name, node)| match node {
                 NodeSeen::There(node) => Some((name.as_str(), node.allocatable_memory.as_deref()?)),
@@ -147,6 +142,16 @@ fn spec_valid(inputs: &Inputs<'_>) -> Wanted {
         }
         (Some((reason, message)), _) => Wanted::new(types::SPEC_VALID, false, *reason, message.clone()),
     }
+}
+
+/// Names the field that has to be corrected: the agent begins a line's refusal with its field, PostgreSQL with the file.
+fn refused_sentence(pod: &str, why: &str) -> String {
+    let (what, field) = if why.contains("spec.postgres.hba[") || why.contains("pg_hba.conf") {
+        ("lines of pg_hba.conf", "spec.postgres.hba")
+    } else {
+        ("parameters", "spec.postgres.parameters")
+    };
+    format!("{pod} refuses {what}, the last good ones stay in force: {why}; correct {field}")
 }
 
 /// The first member that said so: what only a running PostgreSQL can find wrong.
