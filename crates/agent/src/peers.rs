@@ -16,6 +16,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ha::{Announcement, Boot, MemberName, Peer};
+use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
@@ -43,6 +44,15 @@ pub struct Options {
     pub live_port: Option<u16>,
 }
 
+/// What people should know of a member. Nothing is decided on it, so the protocol's announcement does not hold it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Notes {
+    /// Diverged WAL that it keeps aside (§4 step 10).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub diverged_wal: Vec<api::KeptWal>,
+}
+
 /// The channel. Cheap to clone; ends with the runtime.
 #[derive(Debug, Clone)]
 pub struct Channel {
@@ -56,6 +66,8 @@ struct Shared {
     table: Mutex<Table>,
     /// What is said next; `sent_at` and `echoes` are filled in when it is sent.
     said: watch::Sender<Option<Arc<Announcement>>>,
+    /// What is noted beside it, with the next heartbeat.
+    notes: Mutex<Notes>,
     trust: watch::Sender<Option<Arc<trust::Trust>>>,
     dialled: Mutex<BTreeMap<MemberName, (IpAddr, AbortHandle)>>,
     changed: Notify,
@@ -74,6 +86,7 @@ impl Channel {
             options,
             local,
             said: watch::Sender::new(None),
+            notes: Mutex::default(),
             trust: watch::Sender::new(None),
             dialled: Mutex::default(),
             changed: Notify::new(),
@@ -133,6 +146,16 @@ impl Channel {
             *said = Some(Arc::new(announcement));
             news
         });
+    }
+
+    /// What people should know of this member; goes out with the next heartbeat.
+    pub fn note(&self, notes: Notes) {
+        *self.shared.notes.lock().unwrap_or_else(PoisonError::into_inner) = notes;
+    }
+
+    /// The last notes of every member heard since this agent started.
+    pub fn notes(&self) -> BTreeMap<MemberName, Notes> {
+        self.shared.table().notes()
     }
 
     /// The last words of every member heard since this agent started.

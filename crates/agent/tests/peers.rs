@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use agent::peers::{Channel, Options};
+use agent::peers::{Channel, Notes, Options};
 use ha::{Announcement, Boot, Condition, Epoch, Incarnation, MemberId, MemberName};
 use pki::{Authority, Issued, Leaf};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -124,6 +124,21 @@ async fn two_members_hear_and_confirm_each_other() {
     assert!(peer.confirmed_at.unwrap() <= peer.heard_at);
     assert_eq!(peer.announcement.boot, Boot(2));
     assert!(!zero.heard().contains_key(&name(0)), "nobody hears itself");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_member_notes_reaches_the_others_and_goes_again() {
+    let cluster = Cluster::new();
+    let (zero, one) = (cluster.member(0, 1, &[0, 1]).await, cluster.member(1, 2, &[0, 1]).await);
+    let kept = api::KeptWal { path: "/data/diverged/1".into(), bytes: 16_777_216 };
+    one.note(Notes { diverged_wal: vec![kept.clone()] });
+    let seen = |channel: &Channel| {
+        channel.notes().get(&name(1)).map(|notes| notes.diverged_wal.clone()).unwrap_or_default()
+    };
+    eventually("the note is there", || seen(&zero) == [kept.clone()]).await;
+    assert!(hears(&zero, 1, |peer| peer.announcement.boot == Boot(2)), "beside the announcement");
+    one.note(Notes::default());
+    eventually("the note is gone", || seen(&zero).is_empty()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -18,6 +18,8 @@ pub mod types {
     pub const ROLL_OUT_HALTED: &str = "RollOutHalted";
     /// True when a member runs with parameters that need a restart.
     pub const PENDING_RESTART: &str = "PendingRestart";
+    /// True while a member keeps diverged WAL aside that nobody let go yet (§4 step 10).
+    pub const DIVERGED_MEMBER: &str = "DivergedMember";
     /// True when every certificate is valid for longer than its renewal window.
     pub const CERTIFICATES_VALID: &str = "CertificatesValid";
 }
@@ -44,6 +46,10 @@ pub mod reasons {
     pub const REPLACING: &str = "Replacing";
     /// PostgreSQL restarts for changed parameters.
     pub const RESTARTING: &str = "Restarting";
+    /// A member keeps WAL that the master's history lacks.
+    pub const DIVERGED_WAL_KEPT: &str = "DivergedWalKept";
+    /// No member keeps diverged WAL.
+    pub const NOTHING_KEPT: &str = "NothingKept";
     /// `spec.paused` is set.
     pub const PAUSED: &str = "Paused";
     /// All members are healthy.

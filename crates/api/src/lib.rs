@@ -27,7 +27,7 @@ pub use cluster::{
     Bootstrap, DeletionPolicy, Durability, DurabilityMode, Failover, ImagePullPolicy, Init, Pinned, Postgres,
     PostgresCluster, PostgresClusterSpec, PostgresClusterStatus, ReadService, Resources, Scheduling,
     SecurityContext, ServiceType, Services, Storage, WhenShort, WriteService,
-    status::{ElectorateStatus, LastDataLoss, LastFailover, MemberRole, MemberStatus, Phase},
+    status::{ElectorateStatus, KeptWal, LastDataLoss, LastFailover, MemberRole, MemberStatus, Phase},
 };
 pub use crd::crds;
 pub use duration::{Duration, DurationError};

@@ -187,6 +187,25 @@ fn pending_restarts_are_read_from_the_leaders_report() {
 }
 
 #[test]
+fn diverged_wal_that_a_member_keeps_is_told_until_it_is_gone() {
+    let mut cluster = with_spec("");
+    let mut said = |members: serde_json::Value| {
+        cluster.status = Some(serde_json::from_value(json!({"members": members})).unwrap());
+        let status = told(&cluster, &healthy(), Progress::Settled);
+        status.conditions.into_iter().find(|condition| condition.type_ == "DivergedMember").unwrap()
+    };
+    let nothing = said(json!([{"name": "pg-0"}, {"name": "pg-1"}]));
+    assert_eq!((nothing.status.as_str(), nothing.reason.as_str()), ("False", "NothingKept"));
+    let kept = json!([{"path": "/var/lib/postgresql/data/diverged/1", "bytes": 16_777_216}]);
+    let told = said(json!([{"name": "pg-0"}, {"name": "pg-1", "divergedWal": kept}]));
+    assert_eq!((told.status.as_str(), told.reason.as_str()), ("True", "DivergedWalKept"));
+    assert_eq!(told.observed_generation, nothing.observed_generation);
+    assert!(told.observed_generation.is_some());
+    let piece = "pg-1 keeps 16777216 bytes in /var/lib/postgresql/data/diverged/1; look";
+    assert!(told.message.contains(piece) && told.message.contains("then delete"), "{}", told.message);
+}
+
+#[test]
 fn a_refusal_of_postgresql_names_the_field_to_correct() {
     for (why, field) in [
         ("invalid value for parameter \"work_mem\": \"x\"", "spec.postgres.parameters"),

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use ha::{Boot, Decision, Epoch, Instant, View};
+use ha::{Boot, Decision, Epoch, Instant, MemberName, View};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kubernetes::labels::{Role, set_role};
@@ -24,6 +24,7 @@ use tokio::task::JoinHandle;
 
 use super::failover::Failovers;
 use crate::config::Config;
+use crate::peers::Notes;
 use desired::{Desired, Leading};
 use readers::Readers;
 
@@ -45,6 +46,8 @@ pub(crate) struct Routes {
     done: Finished,
     failovers: Failovers,
     before: Before,
+    /// What each member should be told of, this one included.
+    notes: BTreeMap<MemberName, Notes>,
 }
 
 /// Who and where we are.
@@ -119,6 +122,7 @@ impl Routes {
             done: Finished::default(),
             failovers: Failovers::default(),
             before: Before::default(),
+            notes: BTreeMap::new(),
         }
     }
 
@@ -130,6 +134,12 @@ impl Routes {
         {
             self.before = Before::Unread;
         }
+    }
+
+    /// What this member and the others found that people should know.
+    pub(crate) fn noted(&mut self, own: &MemberName, notes: Notes, mut others: BTreeMap<MemberName, Notes>) {
+        others.insert(own.clone(), notes);
+        self.notes = others;
     }
 
     /// Watches the slice of this Service in place of any other.
@@ -271,7 +281,7 @@ impl Routes {
                 return;
             }
         };
-        let status = status::of(leading, view, said, wanted, pods, last);
+        let status = status::of(leading, (view, said), &self.notes, wanted, pods, last);
         if self.done.status.as_ref() != Some(&status) {
             let (calls, place, uid) = (self.calls.clone(), self.place.clone(), wanted.cluster.uid.clone());
             self.running = Some(tokio::spawn(async move {

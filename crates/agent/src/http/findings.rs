@@ -2,6 +2,11 @@
 
 use serde::Serialize;
 
+use crate::peers::Notes;
+
+/// Directories that the resource's schema has room for.
+const KEPT: usize = 16;
+
 /// What was found at the last look.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -12,6 +17,17 @@ pub struct Findings {
     pub foreign_settings: Vec<String>,
     /// Diverged WAL that is kept aside until the user deletes its directory (§4 step 10).
     pub diverged_wal: Vec<DivergedWal>,
+}
+
+impl Findings {
+    /// What the others, and through the leader the resource's status, should know.
+    pub(crate) fn notes(&self) -> Notes {
+        let kept = |kept: &DivergedWal| api::KeptWal {
+            path: kept.path.clone(),
+            bytes: i64::try_from(kept.bytes).unwrap_or(i64::MAX),
+        };
+        Notes { diverged_wal: self.diverged_wal.iter().take(KEPT).map(kept).collect() }
+    }
 }
 
 /// One directory of diverged WAL.

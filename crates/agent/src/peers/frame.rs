@@ -1,17 +1,30 @@
-//! Announcements on the wire: four bytes of length, big-endian, then JSON.
+//! Announcements on the wire: four bytes of length, big-endian, then JSON: what the protocol knows, and beside it what
+//! only people do. An agent of another version leaves out, or passes over, fields that it does not know.
 
 use std::io;
 
 use ha::Announcement;
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt};
+
+use super::Notes;
 
 /// The longest message either side sends or takes.
 pub(super) const MAX_FRAME: usize = 64 * 1024;
 
+/// One message.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Message {
+    #[serde(flatten)]
+    pub(super) announcement: Announcement,
+    #[serde(flatten)]
+    pub(super) notes: Notes,
+}
+
 /// The bytes of one message.
-pub(super) fn encode(announcement: &Announcement) -> io::Result<Vec<u8>> {
+pub(super) fn encode(message: &Message) -> io::Result<Vec<u8>> {
     let mut frame = vec![0; 4];
-    serde_json::to_writer(&mut frame, announcement)?;
+    serde_json::to_writer(&mut frame, message)?;
     let length = frame.len() - 4;
     if length > MAX_FRAME {
         return Err(io::Error::new(
@@ -27,10 +40,7 @@ pub(super) fn encode(announcement: &Announcement) -> io::Result<Vec<u8>> {
 }
 
 /// The next message. `buffer` is only kept to be used again.
-pub(super) async fn read(
-    from: &mut (impl AsyncRead + Unpin),
-    buffer: &mut Vec<u8>,
-) -> io::Result<Announcement> {
+pub(super) async fn read(from: &mut (impl AsyncRead + Unpin), buffer: &mut Vec<u8>) -> io::Result<Message> {
     let length = from.read_u32().await? as usize;
     if length > MAX_FRAME {
         return Err(io::Error::new(

@@ -56,7 +56,13 @@ async fn listen_to(connection: u64, stream: TcpStream, shared: &Shared) -> io::R
     let listen = async {
         loop {
             let said = timeout(IDLE, frame::read(&mut stream, &mut buffer)).await??;
-            let is_news = shared.table().hear(connection, said, clock::now());
+            let name = said.announcement.member.name.clone();
+            let is_news = {
+                let mut table = shared.table();
+                let is_news = table.hear(connection, said.announcement, clock::now());
+                table.note(connection, &name, said.notes);
+                is_news
+            };
             if is_news {
                 shared.changed.notify_one();
             }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use ha::announcement::HEARTBEAT;
@@ -88,8 +88,9 @@ async fn converse(name: &MemberName, address: IpAddr, shared: &Shared, spoke: &m
         let Some(announcement) = announcement else { continue };
         let frame = {
             let echoes = shared.table().echoes();
-            let sending = Announcement { sent_at: clock::now(), echoes, ..(*announcement).clone() };
-            frame::encode(&sending)?
+            let announcement = Announcement { sent_at: clock::now(), echoes, ..(*announcement).clone() };
+            let notes = shared.notes.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            frame::encode(&frame::Message { announcement, notes })?
         };
         timeout(WRITE, async {
             speak.write_all(&frame).await?;

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use ha::{Announcement, Boot, Echo, Instant, MemberName, Peer};
 
+use super::Notes;
+
 /// Names that are remembered at most: a bound on memory, far above any cluster's size.
 const MAX_MEMBERS: usize = 128;
 
@@ -25,6 +27,7 @@ pub(super) struct Table {
 #[derive(Debug)]
 struct Entry {
     peer: Peer,
+    notes: Notes,
     connection: u64,
 }
 
@@ -60,7 +63,7 @@ impl Table {
         let Some(entry) = self.entries.get_mut(&name) else {
             if self.entries.len() < MAX_MEMBERS {
                 let peer = Peer { announcement: said, heard_at: now, confirmed_at: echoed, refused: false };
-                self.entries.insert(name, Entry { peer, connection });
+                self.entries.insert(name, Entry { peer, notes: Notes::default(), connection });
                 return true;
             }
             return false;
@@ -75,6 +78,19 @@ impl Table {
         entry.peer = Peer { announcement: said, heard_at: now, confirmed_at, refused: false };
         entry.connection = connection.max(entry.connection);
         is_news
+    }
+
+    /// Takes notes that arrived over this connection, when it is the one whose words count. They are no news: nothing is
+    /// decided on them.
+    pub(super) fn note(&mut self, connection: u64, name: &MemberName, notes: Notes) {
+        if let Some(entry) = self.entries.get_mut(name).filter(|entry| entry.connection == connection) {
+            entry.notes = notes;
+        }
+    }
+
+    /// The last notes of every member.
+    pub(super) fn notes(&self) -> BTreeMap<MemberName, Notes> {
+        self.entries.iter().map(|(name, entry)| (name.clone(), entry.notes.clone())).collect()
     }
 
     /// A connection and a probe, begun at `since`, were refused. Returns whether that is news.
@@ -166,6 +182,10 @@ mod tests {
         assert!(table.hear(1, words(1, 10), Instant(100)));
         assert!(table.hear(2, words(2, 3), Instant(110)), "a new boot, whatever its clock");
         assert!(!table.hear(1, words(1, 500), Instant(120)));
+        let kept = |bytes| Notes { diverged_wal: vec![api::KeptWal { path: "kept".into(), bytes }] };
+        table.note(2, &name("pg-1"), kept(2));
+        table.note(1, &name("pg-1"), kept(1));
+        assert_eq!(table.notes()[&name("pg-1")], kept(2));
         assert_eq!(table.heard()[&name("pg-1")].announcement.boot, Boot(2));
     }
 

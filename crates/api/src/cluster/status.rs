@@ -168,6 +168,10 @@ pub struct MemberStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub certificates: Option<String>,
+    /// Diverged WAL that is kept aside on the member's volume until its directory is deleted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub diverged_wal: Vec<KeptWal>,
     /// Node of the pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
@@ -176,6 +180,17 @@ pub struct MemberStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub zone: Option<String>,
+}
+
+/// One directory of diverged WAL.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KeptWal {
+    /// Where it is in the member's pod.
+    #[schemars(length(max = 512))]
+    pub path: String,
+    /// Bytes that it takes.
+    pub bytes: i64,
 }
 
 /// A set of followers that commits and elections count.

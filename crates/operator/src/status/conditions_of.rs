@@ -15,6 +15,7 @@ pub(super) fn all(inputs: &Inputs<'_>) -> Vec<Wanted> {
         spec_valid(inputs),
         pending_restart(inputs),
         certificates(inputs),
+        diverged(inputs),
     ];
     all.extend(halted(inputs));
     all
@@ -187,6 +188,32 @@ fn pending_restart(inputs: &Inputs<'_>) -> Wanted {
         let message = format!("parameters wait for a restart of {}", waiting.join(", "));
         Wanted::new(types::PENDING_RESTART, true, reasons::RESTARTING, message)
     }
+}
+
+/// §4 step 10: what a rewind or a clone threw away stays until people let it go, so it is told until then.
+fn diverged(inputs: &Inputs<'_>) -> Wanted {
+    let members = inputs.cluster.status.iter().flat_map(|status| &status.members);
+    let kept: Vec<String> = members
+        .flat_map(|member| {
+            let told =
+                |kept: &api::KeptWal| format!("{} keeps {} bytes in {}", member.name, kept.bytes, kept.path);
+            member.diverged_wal.iter().map(told)
+        })
+        .collect();
+    if kept.is_empty() {
+        return Wanted::new(
+            types::DIVERGED_MEMBER,
+            false,
+            reasons::NOTHING_KEPT,
+            "no member keeps diverged WAL",
+        );
+    }
+    let message = format!(
+        "WAL that the master's history lacks is kept aside: {}; look with pg_waldump whether anything in it is missed, then delete the directory in that member's pod (container {})",
+        kept.join(", "),
+        api::names::CONTAINER
+    );
+    Wanted::new(types::DIVERGED_MEMBER, true, reasons::DIVERGED_WAL_KEPT, message)
 }
 
 fn certificates(inputs: &Inputs<'_>) -> Wanted {

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use api::{LastFailover, MemberRole, MemberSettings, MemberStatus, PostgresCluster, PostgresClusterStatus};
-use ha::{Announcement, View};
+use ha::{Announcement, MemberName, View};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::{PartialObjectMeta, PartialObjectMetaExt as _};
 use kubernetes::pods::PodFacts;
 use kubernetes::{Calls, FieldManager};
 
 use super::desired::Leading;
+use crate::peers::Notes;
 
 /// Characters of a refusal that the resource's schema has room for.
 const REFUSAL: usize = 1000;
@@ -17,8 +18,8 @@ const REFUSAL: usize = 1000;
 /// What to say. Holds nothing that moves while nothing happens: no position, no lag, no age.
 pub(super) fn of(
     leading: &Leading<'_>,
-    view: &View,
-    said: &Announcement,
+    (view, said): (&View, &Announcement),
+    notes: &BTreeMap<MemberName, Notes>,
     wanted: &MemberSettings,
     pods: &BTreeMap<String, PodFacts>,
     last_failover: Option<LastFailover>,
@@ -29,7 +30,8 @@ pub(super) fn of(
         .iter()
         .map(|(name, plan)| {
             let own = *name == view.member.name.0;
-            let heard = view.peers.get(&ha::MemberName(name.clone())).map(|peer| &peer.announcement);
+            let member = MemberName(name.clone());
+            let heard = view.peers.get(&member).map(|peer| &peer.announcement);
             let peer = if own { Some(said) } else { heard };
             let streaming = peer.map(|peer| {
                 let sender = leading.primary.walsenders.get(&peer.member.incarnation);
@@ -47,6 +49,7 @@ pub(super) fn of(
                 parameters_refused: peer
                     .and_then(|peer| peer.parameters_refused.as_ref())
                     .map(|why| why.chars().take(REFUSAL).collect()),
+                diverged_wal: notes.get(&member).map(|notes| notes.diverged_wal.clone()).unwrap_or_default(),
                 node: if own {
                     Some(view.node.clone())
                 } else {
