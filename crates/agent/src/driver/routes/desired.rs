@@ -84,14 +84,13 @@ pub(super) fn readers(
     now: Instant,
 ) -> Vec<Target> {
     let mut readers = Vec::new();
-    for (name, plan) in wanted.members.iter().filter(|(_, plan)| plan.serves_reads) {
+    for (name, _) in wanted.members.iter().filter(|(_, plan)| plan.serves_reads) {
         if *name == own.pod {
             if wanted.services.read_includes_master {
                 readers.push(own.clone());
             }
             continue;
         }
-        let _ = plan;
         let Some(peer) = view.peers.get(&MemberName(name.clone())) else { continue };
         let Some(pod) = pods.get(name).filter(|pod| pod.uid == peer.announcement.pod_uid) else { continue };
         let Some(sender) = leading.primary.walsenders.get(&peer.announcement.member.incarnation) else {
@@ -116,4 +115,153 @@ pub(super) fn readers(
         }
     }
     readers
+}
+
+#[cfg(test)]
+mod tests {
+    use ha::{Incarnation, Lsn, Walsender};
+
+    use super::super::super::fixtures;
+    use super::*;
+
+    const MAX_LAG: u64 = 1000;
+    const NOW: Instant = Instant(60_000_000_000);
+
+    fn wanted() -> MemberSettings {
+        let plan = |name: &str| serde_json::json!({"host": name});
+        serde_json::from_value(serde_json::json!({
+            "format": 1, "generation": 1, "version": 17,
+            "cluster": {"name": "pg", "namespace": "shop", "uid": "u", "identity": "u"},
+            "members": {"pg-0": plan("pg-0"), "pg-1": plan("pg-1"), "pg-2": plan("pg-2")},
+            "services": {"write": "pg-pgwrite", "read": "pg-pgread", "readMaxLagBytes": MAX_LAG},
+        }))
+        .unwrap()
+    }
+
+    fn pod(n: u64) -> (String, PodFacts) {
+        let name = format!("pg-{n}");
+        let facts = PodFacts {
+            name: name.clone(),
+            uid: format!("uid-{n}"),
+            addresses: vec!["10.0.0.9".parse().unwrap()],
+            node: None,
+            terminating: false,
+            finished: false,
+            ready: Some(true),
+            role: None,
+        };
+        (name, facts)
+    }
+
+    fn sender(flushed: u64) -> Walsender {
+        Walsender { streaming: true, flushed: Some(Lsn(flushed)) }
+    }
+
+    /// Everything that `readers` looks at; each case changes one thing.
+    struct Seen {
+        view: View,
+        primary: Primary,
+        wanted: MemberSettings,
+        pods: BTreeMap<String, PodFacts>,
+    }
+
+    fn readers_of(change: impl FnOnce(&mut Seen)) -> Vec<String> {
+        let record = fixtures::record(0, 1);
+        let postgres = fixtures::primary(Gate::Open);
+        let Postgres::Primary(primary) = postgres.clone() else { unreachable!("a primary") };
+        let mut seen = Seen {
+            view: fixtures::view(record.clone(), postgres),
+            primary: *primary,
+            wanted: wanted(),
+            pods: (0..3).map(pod).collect(),
+        };
+        seen.primary.flushed = Lsn(10_000);
+        for n in [1, 2] {
+            let (name, mut peer) = fixtures::peer(n, |_| {});
+            peer.heard_at = NOW;
+            seen.view.peers.insert(name, peer);
+            seen.primary.walsenders.insert(Incarnation(n), sender(10_000));
+        }
+        change(&mut seen);
+        let own = Target {
+            pod: "pg-0".into(),
+            uid: "uid-0".into(),
+            addresses: vec!["10.0.0.1".parse().unwrap()],
+            node: "node-0".into(),
+            zone: None,
+        };
+        let leading = Leading { record: &record, primary: &seen.primary };
+        let readers = readers(&leading, &seen.view, &seen.wanted, &seen.pods, &own, NOW);
+        readers.into_iter().map(|target| target.pod).collect()
+    }
+
+    fn of_one(seen: &mut Seen) -> &mut ha::Peer {
+        seen.view.peers.get_mut(&MemberName("pg-1".into())).unwrap()
+    }
+
+    #[test]
+    fn k4_nothing_else_is_said_before_pgwrite_leads_here() {
+        let mut view = fixtures::view(fixtures::record(0, 1), fixtures::primary(Gate::Open));
+        for route in [ha::Route::Unknown, ha::Route::Elsewhere, ha::Route::Here { epoch: Epoch(7) }] {
+            view.route = route;
+            assert!(Leading::of(&view).is_none(), "{:?}", view.route);
+        }
+        view.route = ha::Route::Here { epoch: Epoch(1) };
+        assert!(Leading::of(&view).is_some());
+        view.postgres = fixtures::primary(Gate::Closed);
+        assert!(Leading::of(&view).is_none(), "nor before the gate is open");
+    }
+
+    #[test]
+    fn k1_pgread_leads_to_whoever_streams_within_max_lag_and_nobody_else() {
+        type Change = fn(&mut Seen);
+        let both = ["pg-1", "pg-2"].as_slice();
+        let without_one = ["pg-2"].as_slice();
+        let cases: [(&str, Change, &[&str]); 13] = [
+            ("all stream", |_| {}, both),
+            (
+                "lag at the bound",
+                |seen| drop(seen.primary.walsenders.insert(Incarnation(1), sender(9_000))),
+                both,
+            ),
+            (
+                "lag above it",
+                |seen| drop(seen.primary.walsenders.insert(Incarnation(1), sender(8_999))),
+                without_one,
+            ),
+            (
+                "no flush position",
+                |seen| seen.primary.walsenders.get_mut(&Incarnation(1)).unwrap().flushed = None,
+                without_one,
+            ),
+            (
+                "catching up",
+                |seen| seen.primary.walsenders.get_mut(&Incarnation(1)).unwrap().streaming = false,
+                without_one,
+            ),
+            ("no walsender", |seen| drop(seen.primary.walsenders.remove(&Incarnation(1))), without_one),
+            ("silent", |seen| of_one(seen).heard_at = Instant(55_000_000_000), without_one),
+            ("says that it leaves", |seen| of_one(seen).announcement.terminating = true, without_one),
+            ("is deleted", |seen| seen.pods.get_mut("pg-1").unwrap().terminating = true, without_one),
+            (
+                "another pod of its name",
+                |seen| seen.pods.get_mut("pg-1").unwrap().uid = "new".into(),
+                without_one,
+            ),
+            ("still starting", |seen| of_one(seen).announcement.condition = Condition::Starting, without_one),
+            (
+                "serves no reads",
+                |seen| seen.wanted.members.get_mut("pg-1").unwrap().serves_reads = false,
+                without_one,
+            ),
+            (
+                "includeMaster",
+                |seen| seen.wanted.services.read_includes_master = true,
+                &["pg-0", "pg-1", "pg-2"],
+            ),
+        ];
+        for (what, change, expected) in cases {
+            assert_eq!(readers_of(change), expected, "{what}");
+        }
+    }
 }
