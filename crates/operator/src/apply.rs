@@ -137,7 +137,9 @@ pub async fn apply(
     applier.apply(cluster, &disruption_budget).await?;
 
     for claim in &growing_claims {
-        grow(calls, cluster, claim).await.map_err(|source| ApplyError::Claim { source })?;
+        let name = || claim.metadata.name.clone().unwrap_or_default();
+        let grown = grow(calls, cluster, claim).await;
+        grown.map_err(|source| ApplyError::Grow { claim: name(), source })?;
     }
     if let Some(there) =
         observed.stateful_set.as_ref().filter(|there| claim_template_differs(there, &stateful_set))

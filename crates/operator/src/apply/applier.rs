@@ -89,8 +89,19 @@ pub enum ApplyError {
     /// Settings were not rendered.
     #[error("cannot render the members' settings")]
     Settings(#[source] SettingsError),
-    /// A claim did not grow.
-    #[error("cannot grow a volume claim")]
+    /// A claim did not grow. The API server refuses it as forbidden where the storage class does not allow it.
+    #[error(
+        "storage.size: volume claim {claim} cannot grow; allow it in its storage class (allowVolumeExpansion: true)"
+    )]
+    Grow {
+        /// Its name.
+        claim: String,
+        /// Why not.
+        #[source]
+        source: CallError,
+    },
+    /// A claim was not given up.
+    #[error("cannot give up a volume claim")]
     Claim {
         /// Why not.
         #[source]
@@ -121,6 +132,7 @@ impl ApplyError {
             | Self::Selector { source }
             | Self::Orphan { source }
             | Self::Record { source }
+            | Self::Grow { source, .. }
             | Self::Claim { source }
             | Self::ClaimTemplate { source }
             | Self::DeletePod { source } => Some(source),
@@ -136,6 +148,9 @@ impl ApplyError {
     pub fn is_refused(&self) -> bool {
         match self {
             Self::NameTaken { .. } => true,
+            Self::Grow { source, .. } => {
+                matches!(source.class(), ErrorClass::Invalid | ErrorClass::Denied)
+            }
             other => other.call().is_some_and(|call| call.class() == ErrorClass::Invalid),
         }
     }

@@ -31,3 +31,4 @@ mod roll_out;
 mod slices;
 mod specs;
 mod stale;
+mod storage;
