@@ -1,7 +1,6 @@
 //! The product's own image and the test client's: static programs and nothing else, no shell, no root.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
