@@ -174,7 +174,7 @@ mod tests {
         let segment = std::fs::read(wal.join("000000030000000000000002")).unwrap();
         assert_eq!(segment.len(), size);
         assert!(
-            planted[..1000].iter().all(|byte| *byte == 7) && planted[1000..].iter().all(|byte| *byte == 0)
+            segment[..1000].iter().all(|byte| *byte == 7) && segment[1000..].iter().all(|byte| *byte == 0)
         );
         assert!(!wal.join("000000020000000000000002").exists());
         uproot(wal, &planned).unwrap();
