@@ -2,6 +2,7 @@
 //!
 //! `cargo xtask test` is what CI runs. A rig that it started it takes down again, however it ends.
 
+mod chart;
 mod counts;
 mod layers;
 

@@ -140,7 +140,7 @@ pub(super) fn controller(names: &[String]) -> Result<Counts> {
     counts::tests(tests)
 }
 
-/// The charts: lint, and what they render with every switch on and off.
+/// The charts: lint, what they render with every switch on and off, and which values they refuse.
 pub(super) fn chart() -> Result<Counts> {
     let mut counts = Counts::default();
     for chart in deploy::CHARTS {
@@ -153,11 +153,35 @@ pub(super) fn chart() -> Result<Counts> {
             template.arg(&directory).args(values);
             let rendered = command::output(&mut template);
             counts += match rendered {
-                Ok(text) if text.contains("kind:") => Counts::passed(),
-                Ok(_) => failed(format!("helm template {chart} {what}: renders nothing")),
+                Ok(text) if !text.contains("kind:") => {
+                    failed(format!("helm template {chart} {what}: renders nothing"))
+                }
+                Ok(text) => {
+                    let wrong = match what.as_str() {
+                        "as it is" if chart == "matriarch-operator" => super::chart::lacks(&text),
+                        "namespaced-values.yaml" => super::chart::cluster_wide(&text),
+                        _ => Vec::new(),
+                    };
+                    if wrong.is_empty() {
+                        Counts::passed()
+                    } else {
+                        failed(format!("helm template {chart} {what}: {}", wrong.join(", ")))
+                    }
+                }
                 Err(error) => failed(format!("helm template {chart} {what}: {error:#}")),
             };
         }
+    }
+    for (value, why) in super::chart::REFUSED {
+        let mut template = Target::Rig.helm(["template", "test", "--set", value])?;
+        template.arg(this::tree().join("charts/matriarch-operator"));
+        counts += match command::output(&mut template) {
+            Err(error) if format!("{error:#}").contains("schema") => Counts::passed(),
+            Err(error) => {
+                failed(format!("helm template --set {value}: refused, but not by the schema: {error:#}"))
+            }
+            Ok(_) => failed(format!("helm template --set {value}: accepted, {why}")),
+        };
     }
     Ok(counts)
 }
