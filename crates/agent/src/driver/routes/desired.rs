@@ -195,6 +195,10 @@ mod tests {
         readers.into_iter().map(|target| target.pod).collect()
     }
 
+    fn sender_of_one(seen: &mut Seen) -> &mut Walsender {
+        seen.primary.walsenders.get_mut(&Incarnation(1)).unwrap()
+    }
+
     fn of_one(seen: &mut Seen) -> &mut ha::Peer {
         seen.view.peers.get_mut(&MemberName("pg-1".into())).unwrap()
     }
@@ -219,27 +223,15 @@ mod tests {
         let without_one = ["pg-2"].as_slice();
         let cases: [(&str, Change, &[&str]); 13] = [
             ("all stream", |_| {}, both),
+            ("lag at the bound", |seen| *sender_of_one(seen) = sender(9_000), both),
+            ("lag above it", |seen| *sender_of_one(seen) = sender(8_999), without_one),
+            ("no flush position", |seen| sender_of_one(seen).flushed = None, without_one),
+            ("catching up", |seen| sender_of_one(seen).streaming = false, without_one),
             (
-                "lag at the bound",
-                |seen| drop(seen.primary.walsenders.insert(Incarnation(1), sender(9_000))),
-                both,
-            ),
-            (
-                "lag above it",
-                |seen| drop(seen.primary.walsenders.insert(Incarnation(1), sender(8_999))),
+                "no walsender",
+                |seen| seen.primary.walsenders = [(Incarnation(2), sender(10_000))].into(),
                 without_one,
             ),
-            (
-                "no flush position",
-                |seen| seen.primary.walsenders.get_mut(&Incarnation(1)).unwrap().flushed = None,
-                without_one,
-            ),
-            (
-                "catching up",
-                |seen| seen.primary.walsenders.get_mut(&Incarnation(1)).unwrap().streaming = false,
-                without_one,
-            ),
-            ("no walsender", |seen| drop(seen.primary.walsenders.remove(&Incarnation(1))), without_one),
             ("silent", |seen| of_one(seen).heard_at = Instant(55_000_000_000), without_one),
             ("says that it leaves", |seen| of_one(seen).announcement.terminating = true, without_one),
             ("is deleted", |seen| seen.pods.get_mut("pg-1").unwrap().terminating = true, without_one),
