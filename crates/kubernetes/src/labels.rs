@@ -91,9 +91,9 @@ mod tests {
     use serde_json::json;
     use std::time::Duration;
 
-    /// K18: the UID goes with every label.
+    /// The UID goes with every label.
     #[tokio::test]
-    async fn a_label_is_for_one_pod_only() {
+    async fn k18_a_label_is_for_one_pod_only() {
         let (client, log) = api_server(|asked| {
             if asked.body["metadata"]["uid"] == "new" {
                 Answer::Json(

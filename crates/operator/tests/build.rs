@@ -51,6 +51,15 @@ fn budget_of_the_minimal_manifest() {
 }
 
 #[test]
+fn k16_one_member_at_a_time_may_be_evicted_also_when_it_is_the_only_one() {
+    for spec in ["", "  instances: 1"] {
+        let budget = disruption_budget::build(&validated(&with_spec(spec)).unwrap()).spec.unwrap();
+        let most = budget.max_unavailable.and_then(|most| serde_json::to_value(most).ok());
+        assert_eq!((most, budget.min_available), (Some(1.into()), None));
+    }
+}
+
+#[test]
 fn settings_of_the_minimal_manifest() {
     let wishes = Wishes { members: minimal().pods(3).into_iter().collect(), ..Wishes::default() };
     insta::assert_json_snapshot!(config_map::member_settings(&minimal(), &wishes, &["IPv4".to_owned()]));
@@ -193,4 +202,23 @@ fn a_pause_is_told_and_nothing_else_changes() {
     let text = &told.data.as_ref().unwrap()[api::names::SETTINGS_KEY];
     assert_eq!(api::MemberSettings::from_json(text).unwrap(), before.paused());
     assert_eq!(config_map::paused(&cluster, &told).unwrap(), None, "once");
+}
+
+#[test]
+fn services_are_published_as_the_spec_says_each_on_its_own() {
+    let cluster = validated(&with_spec(
+        "  services: {write: {type: LoadBalancer, annotations: {lb.example/internal: 'true'}}, read: {type: NodePort}}",
+    ))
+    .unwrap();
+    let (write, read) = (services::write(&cluster), services::read(&cluster));
+    let type_of = |service: &k8s_openapi::api::core::v1::Service| service.spec.clone().unwrap().type_;
+    assert_eq!(type_of(&write).as_deref(), Some("LoadBalancer"));
+    assert_eq!(type_of(&read).as_deref(), Some("NodePort"));
+    let annotations = [("lb.example/internal".to_owned(), "true".to_owned())].into();
+    assert_eq!(write.metadata.annotations, Some(annotations));
+    assert_eq!(read.metadata.annotations, None, "not the other's");
+    for service in [&write, &read] {
+        assert!(service.spec.as_ref().unwrap().selector.is_none(), "K1, whatever the type");
+    }
+    assert_eq!(services::headless(&cluster).metadata.annotations, None);
 }

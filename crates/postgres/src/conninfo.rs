@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_quoted_and_cloning_has_another_name() {
+    fn k5_the_address_is_dialled_values_are_quoted_and_cloning_has_another_name() {
         let tls = ClientTls { certificate: "/a b/c".into(), key: "/k'".into(), authority: r"/x\y".into() };
         let upstream = Upstream {
             address: "10.0.0.1".parse().unwrap(),

@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_deleted_while_there_is_no_master() {
+    fn k16_nothing_is_deleted_while_there_is_no_master() {
         let facts = Facts { leader: None, ..healthy(3) };
         assert_eq!(next(&facts, "new"), Step::Wait("there is no master".into()));
     }
