@@ -5,7 +5,7 @@ mod people;
 
 use std::rc::Rc;
 
-use ha::{Handover, Incarnation, Promise, WhenShort};
+use ha::{DurabilityMode, Handover, Incarnation, Promise, WhenShort};
 
 use crate::dice::{Dice, MS, SECOND, seconds};
 use crate::event::Event;
@@ -43,7 +43,7 @@ pub enum Heal {
 type Fault = fn(&mut World, usize);
 
 /// Every kind of fault by name, and how often it usually comes.
-pub const FAULTS: [(&str, u64, Fault); 29] = [
+pub const FAULTS: [(&str, u64, Fault); 30] = [
     ("postgres", 12, |w, m| {
         w.say(|| format!("FAULT pg-{m}: Postgres is killed"));
         w.kill_postgres(m);
@@ -88,6 +88,7 @@ pub const FAULTS: [(&str, u64, Fault); 29] = [
     ("turn", 1, |w, _| w.await_turn()),
     ("laggard", 2, |w, _| w.leave_a_laggard()),
     ("two-left", 1, |w, _| w.leave_two()),
+    ("blind", 1, |w, _| w.await_a_blind_seal()),
 ];
 
 impl World {
@@ -265,7 +266,8 @@ impl World {
         let long = self.dice.millis(300, 12_000);
         let until = self.now + long;
         let what = self.dice.between(0, 3);
-        let stands = what == 0 && self.dice.permille(400);
+        // A clock that stands breaks what asynchronous mode asks of clocks (§1.2).
+        let stands = what == 0 && self.dice.permille(400) && self.settings.mode == DurabilityMode::Quorum;
         self.say(|| {
             format!("FAULT pg-{m}: frozen ({what}, clock stands: {stands}) until {:.3}", seconds(until))
         });

@@ -342,7 +342,7 @@ impl Mutation {
             "a lease that had ended when a member sealed itself is not looked at again when it wins (§5)",
             |r, _| r.lease_at_win = false,
         )
-        .focused(&["lease"])
+        .focused(&["blind"])
         .in_asynchronous_mode(),
         safety("no-pre-vote", "a lonely suspicion seals (§4 step 2)", |r, _| r.pre_vote = false)
             .serving(Serves::Progress),

@@ -92,6 +92,8 @@ pub struct World {
     pub weights: [u64; FAULTS.len()],
     /// Whose disks take their time when names are set next.
     pub(crate) slow_names: BTreeSet<usize>,
+    /// Who sees nothing of a lease, until it seals itself.
+    pub(crate) blind: Option<usize>,
     /// What was said and what happened, as one number, when somebody wants to compare two lives of one seed.
     pub(crate) digest: Option<RefCell<DefaultHasher>>,
     /// Faults come seldom, so that each can take its course.
@@ -194,6 +196,7 @@ impl World {
             lost_leader: false,
             weights,
             slow_names: BTreeSet::new(),
+            blind: None,
             digest: None,
             sparse: false,
             ambushes: BTreeMap::new(),

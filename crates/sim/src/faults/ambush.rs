@@ -98,6 +98,23 @@ impl World {
         self.lie_in_wait(Moment::Prolonged, 1);
     }
 
+    /// A standby sees nothing of a lease that goes on being renewed; once it has sealed itself it is the leader's turn.
+    pub(super) fn await_a_blind_seal(&mut self) {
+        let blind = self.any();
+        let Some(leader) = self.leader().filter(|leader| *leader != blind) else { return };
+        if self.settings.mode == DurabilityMode::Quorum || self.blind.is_some() {
+            return;
+        }
+        self.say(|| format!("FAULT pg-{blind}: sees neither pg-{leader} nor the record"));
+        self.blind = Some(blind);
+        self.lose_api(blind);
+        for (from, to) in [(blind, leader), (leader, blind)] {
+            if let Some(link) = self.net.link_mut(from, to) {
+                link.up = false;
+            }
+        }
+    }
+
     /// A leader's disk has not taken in the newest record when its agent dies.
     pub(super) fn await_change(&mut self) {
         let times = self.dice.between(1, 3);
@@ -345,6 +362,16 @@ impl World {
     /// A member whose win was not answered seals itself again: the API server is down until it has given up waiting, so
     /// that nobody else wins before.
     pub(crate) fn at_a_seal(&mut self, m: usize) {
+        if self.blind == Some(m) && !self.calm {
+            self.blind = None;
+            if let Some(up) = self.net.api.get_mut(m) {
+                *up = true;
+            }
+            if let Some(leader) = self.leader().filter(|leader| *leader != m) {
+                self.cut_off(leader, 0, 15_000);
+            }
+            return;
+        }
         let quorum = self.settings.mode == DurabilityMode::Quorum;
         if quorum && self.is_deaf(m) && !self.api.down {
             self.say(|| "FAULT the API server is down".to_owned());
