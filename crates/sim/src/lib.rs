@@ -9,6 +9,7 @@
 pub mod act;
 pub mod agent;
 pub mod api_server;
+pub mod copy;
 pub mod crew;
 pub mod dice;
 pub mod driver;

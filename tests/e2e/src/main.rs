@@ -24,18 +24,13 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     let arguments = runner::Arguments::parse();
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("error: start the runtime: {error}");
-            return ExitCode::FAILURE;
-        }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(runner::run(&arguments)),
+        Err(error) => Err(anyhow::Error::new(error).context("start the runtime")),
     };
-    match runtime.block_on(runner::run(&arguments)) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
 }

@@ -45,7 +45,7 @@ fn at_creation() -> Vec<Case> {
         (spec(json!({"postgres": {"parameters": {"work_mem": "1MB\nfsync = off"}}})), &["work_mem"]),
         (
             spec(json!({"postgres": {"hba": ["everybody"]}})),
-            &["postgres.hba", "begins with local, host", "such as hostssl"],
+            &["postgres.hba", "begins with host", "such as hostssl"],
         ),
         (
             spec(json!({"postgres": {"sharedPreloadLibraries": ["a b"]}})),
