@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::record::{LeaderId, Record};
-use crate::types::{Epoch, Incarnation, Timeline};
+use crate::types::{Boot, Epoch, Incarnation, MemberId, Timeline};
 
 /// How the data directory came to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,7 +48,7 @@ pub struct Promise {
     /// The last record that was seen; a winner's own before it promotes.
     #[serde(default)]
     pub last_record: Option<Record>,
-    /// The life in which a member with this volume last led, written before it is out of recovery; `stopped` once
+    /// The life in which a member with this volume last won a term, written before it is out of recovery; `stopped` once
     /// that life has stopped its Postgres cleanly and sealed itself. A later life that cannot exclude it does not
     /// stand for the electorates of its terms (§2). None: never led, or by an agent that does not write it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -72,5 +72,69 @@ impl Promise {
             last_record: None,
             led: None,
         }
+    }
+
+    /// Keeps a record that supersedes the one kept. When it names this very life, this life has won, though it may have
+    /// learnt so too late to lead: what was elected holds everything that older lives had acknowledged, and they can
+    /// acknowledge nothing more (§2). Without this the new term's electorate could rest on a member that doubts itself.
+    pub fn keep(&mut self, record: &Record, me: &MemberId, boot: Boot) {
+        if self.last_record.as_ref().is_some_and(|kept| !record.supersedes(kept)) {
+            return;
+        }
+        let new_term = self.last_record.as_ref().is_none_or(|kept| kept.epoch < record.epoch);
+        self.last_record = Some(record.clone());
+        let this_life = |leader: &LeaderId| leader.member() == *me && leader.boot == boot;
+        if let Some(leader) = record.leader.as_ref().filter(|leader| this_life(leader))
+            && (new_term || !self.led.as_ref().is_some_and(this_life))
+        {
+            self.led = Some(leader.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::electorate::Electorate;
+    use crate::types::MemberName;
+
+    fn leader(me: &MemberId, boot: Boot) -> LeaderId {
+        LeaderId {
+            name: me.name.clone(),
+            pod_uid: String::new(),
+            boot,
+            incarnation: me.incarnation,
+            node: String::new(),
+            stopped: false,
+        }
+    }
+
+    #[test]
+    fn whoever_has_won_remembers_it_and_older_lives_are_doubted_no_more() {
+        let me = MemberId { name: MemberName("pg-1".to_owned()), incarnation: Incarnation(1) };
+        let mut record = Record::uninitialised("cluster");
+        record.epoch = Epoch(15);
+        record.leader = Some(leader(&me, Boot(2)));
+        record.widen(Electorate::new(me.clone(), std::collections::BTreeSet::new(), 0));
+        let mut promise = Promise::new(Incarnation(1), "cluster");
+        promise.led = Some(leader(&me, Boot(1)));
+        let before = promise.led.clone();
+        promise.keep(&record, &me, Boot(3));
+        assert_eq!(promise.led, before, "another life has won");
+        promise.last_record = None;
+        promise.keep(&record, &me, Boot(2));
+        assert_eq!(promise.led, record.leader);
+        if let Some(led) = &mut promise.led {
+            led.stopped = true;
+        }
+        record.generation += 1;
+        promise.keep(&record, &me, Boot(2));
+        assert!(
+            promise.led.as_ref().is_some_and(|led| led.stopped),
+            "the same term again takes nothing back"
+        );
+        record.epoch = Epoch(16);
+        promise.keep(&record, &me, Boot(2));
+        assert!(promise.led.is_some_and(|led| !led.stopped), "a new one may not be over");
     }
 }

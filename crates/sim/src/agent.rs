@@ -461,8 +461,9 @@ impl World {
             }
         }
         let Some(member) = self.members.get_mut(m).filter(|member| member.full_until <= now) else { return };
-        if member.promise.last_record.as_ref().is_none_or(|known| record.supersedes(known)) {
-            member.promise.last_record = Some(record.clone());
+        let (id, boot) = (member.id(), member.pod.as_ref().map(|pod| pod.boot));
+        if let Some(boot) = boot {
+            member.promise.keep(record, &id, boot);
         }
     }
 

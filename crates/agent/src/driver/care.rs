@@ -45,13 +45,10 @@ impl Care {
         let idle = self.keeping.as_ref().is_none_or(JoinHandle::is_finished);
         if newer && idle && record.phase == Phase::Running {
             let (promise, record) = (context.promise.clone(), Record::clone(record));
+            let (me, boot) = (view.member.clone(), view.boot);
             self.keeping = Some(tokio::spawn(async move {
-                let kept = promise.update(move |promise| {
-                    // A winner's own record may have been kept meanwhile.
-                    if promise.last_record.as_ref().is_none_or(|kept| record.supersedes(kept)) {
-                        promise.last_record = Some(record);
-                    }
-                });
+                // A winner's own record may have been kept meanwhile.
+                let kept = promise.update(move |promise| promise.keep(&record, &me, boot));
                 if let Err(error) = kept.await {
                     tracing::warn!(error = format!("{error:#}"), "the record could not be kept");
                 }
