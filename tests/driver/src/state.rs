@@ -158,7 +158,8 @@ fn files(layout: &Layout, record: &Record) -> Value {
         // A copy that was replaced instead of rewound stays until the user lets it go.
         "volume": names(layout.volume()).into_iter().filter(|it| it != "pgdata.diverged").collect::<Vec<_>>(),
         "state": names(&layout.state()),
-        "kept aside": names(&layout.diverged()).len(),
+        // An agent that is ended in a hand-over may leave a master that has to be rewound: what it then keeps is whole.
+        "kept aside, unfinished": names(&layout.diverged()).into_iter().filter(|it| it.starts_with('.')).collect::<Vec<_>>(),
         "data": data,
         "histories above the timeline": planted,
         "dirty": is_dirty(layout),
