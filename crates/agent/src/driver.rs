@@ -156,8 +156,9 @@ impl Driver {
         let cluster_uid = &wanted.cluster.uid;
         let found = self.context.findings.borrow().clone();
         self.status.found(&found);
-        self.context.channel.note(found.notes());
-        self.routes.noted(&view.member.name, found.notes(), self.context.channel.notes());
+        let notes = found.notes();
+        self.context.channel.note(notes.clone());
+        self.routes.noted(&view.member.name, notes, self.context.channel.notes());
         self.told.refused(&self.tell, cluster_uid, said.parameters_refused.as_ref());
         self.told.findings(&self.tell, cluster_uid, found);
         self.told.decided(&decision);

@@ -9,6 +9,7 @@ mod agent;
 mod livez;
 mod logs;
 mod output;
+mod pace;
 mod postgres;
 mod processes;
 mod signals;

@@ -1,7 +1,7 @@
 //! Everything about a world that must be the same whether or not an agent was ended: read afresh, in words without
 //! places, identities and numbers that grow.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ha::{Incarnation, Promise, Record, RecordView};
@@ -57,10 +57,21 @@ pub(crate) fn difference(wanted: &Value, found: &Value) -> String {
 fn compare(at: &str, wanted: &Value, found: &Value, lines: &mut Vec<String>) {
     match (wanted, found) {
         (Value::Object(one), Value::Object(other)) => {
-            let keys: std::collections::BTreeSet<&String> = one.keys().chain(other.keys()).collect();
+            let keys: BTreeSet<&String> = one.keys().chain(other.keys()).collect();
             for key in keys {
                 compare(&format!("{at}/{key}"), &wanted[key.as_str()], &found[key.as_str()], lines);
             }
+        }
+        (Value::String(one), Value::String(other)) if wanted != found => {
+            let (one, other) = (one.lines().collect(), other.lines().collect());
+            let only = |these: &BTreeSet<&str>, those: &BTreeSet<&str>| {
+                these.difference(those).copied().collect::<Vec<_>>().join("\n    ")
+            };
+            lines.push(format!(
+                "{at}:\n    {}\n  instead of\n    {}",
+                only(&other, &one),
+                only(&one, &other)
+            ));
         }
         _ if wanted != found => lines.push(format!("{at}: {found} instead of {wanted}")),
         _ => {}

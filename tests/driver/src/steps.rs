@@ -1,7 +1,7 @@
 //! What agents tell of their steps, and the order to end one after a certain step.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead, BufReader, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -97,10 +97,10 @@ impl Steps {
     }
 
     fn hear(&self, mut agent: UnixStream, root: &Path, api: &ApiServer) {
-        let mut words = BufReader::new(agent.try_clone().unwrap()).lines();
-        let Some(Ok(member)) = words.next() else { return };
+        let mut words = BufReader::new(agent.try_clone().unwrap());
+        let Some(member) = whole_line(&mut words) else { return };
         *self.0.lock().unwrap().lives.entry(member.clone()).or_default() += 1;
-        while let Some(Ok(line)) = words.next() {
+        while let Some(line) = whole_line(&mut words) {
             let end = self.take(&member, &line, root, api);
             if agent.write_all(&[if end { END } else { GO_ON }]).is_err() {
                 return;
@@ -133,6 +133,13 @@ impl Steps {
         }
         end
     }
+}
+
+/// The next line; none when the agent is gone, even if it was killed within a word.
+fn whole_line(words: &mut impl BufRead) -> Option<String> {
+    let mut line = String::new();
+    words.read_line(&mut line).ok()?;
+    line.strip_suffix('\n').map(str::to_owned)
 }
 
 /// Where the agents of the world in `root` tell their steps.

@@ -157,10 +157,11 @@ async fn running(context: &Context, prober: &mut Prober) -> Postgres {
 }
 
 async fn take_over(context: &Context, prober: &mut Prober, seen: &server::Primary) -> anyhow::Result<()> {
-    promote::complete(context, seen.timeline, seen.control_timeline).await?;
     let session = prober.session(BOUND).await?;
     let first = write_first_record(session).await?;
     let fence = fence_xid(session).await?;
+    // The last that may fail: a look that fails is repeated at once, and each would ask for another checkpoint.
+    promote::complete(context, seen.timeline, seen.control_timeline).await?;
     context.tracked.set(|facts| {
         facts.first_record.get_or_insert(first);
         facts.fence_xid.get_or_insert(fence);

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
 
 use super::logs::Log;
+use super::pace::Pace;
 use crate::clock;
 use crate::control::{MAX_PACKET, SILENCE, ToAgent, ToSupervisor};
 
@@ -21,10 +22,6 @@ pub const BOOT_VARIABLE: &str = "MATRIARCH_BOOT";
 
 /// Silence that ends an agent while there is no Postgres to protect: starting may be slow on a busy node.
 const IDLE_SILENCE: Duration = Duration::from_secs(10);
-const BACK_OFF_FIRST: Duration = Duration::from_millis(100);
-const BACK_OFF_MAX: Duration = Duration::from_secs(5);
-/// An agent that lived this long did not fail at its start.
-const SETTLED: Duration = Duration::from_secs(30);
 /// Packets taken in one turn.
 const MAX_TURN: usize = 64;
 
@@ -36,8 +33,7 @@ pub(super) struct Agent {
     life: Option<Life>,
     /// The newest heartbeat of any life, by the clock of when it was sent.
     heard: Instant,
-    failures: u32,
-    start_at: Instant,
+    pace: Pace,
     buffer: Vec<u8>,
 }
 
@@ -57,8 +53,7 @@ impl Agent {
             boot,
             life: None,
             heard: Instant(0),
-            failures: 0,
-            start_at: Instant(0),
+            pace: Pace::default(),
             buffer: vec![0; MAX_PACKET],
         }
     }
@@ -69,14 +64,14 @@ impl Agent {
 
     /// When it may be started; none while it lives.
     pub(super) fn start_at(&self) -> Option<Instant> {
-        self.life.is_none().then_some(self.start_at)
+        self.life.is_none().then(|| self.pace.due())
     }
 
     /// Starts it with the channel as standard input, and tells it what it finds.
     pub(super) fn start(&mut self, log: &Log, hello: &ToAgent) -> io::Result<u32> {
         let started = self.spawn(log);
         if started.is_err() {
-            self.pace();
+            self.pace.ended(Duration::ZERO, clock::now());
         }
         let (pid, socket) = started?;
         self.life = Some(Life { pid: pid.cast_signed(), socket, since: clock::now(), closed: false });
@@ -101,21 +96,9 @@ impl Agent {
 
     /// It was reaped.
     pub(super) fn ended(&mut self) {
-        if let Some(life) = self.life.take()
-            && clock::now().since(life.since) >= SETTLED
-        {
-            self.failures = 0;
-        }
-        self.pace();
-    }
-
-    fn pace(&mut self) {
-        let delay = match self.failures {
-            0 => Duration::ZERO,
-            n => BACK_OFF_FIRST.saturating_mul(1 << n.min(10)).min(BACK_OFF_MAX),
-        };
-        self.failures = self.failures.saturating_add(1);
-        self.start_at = clock::now().after(delay);
+        let now = clock::now();
+        let lasted = self.life.take().map_or(Duration::ZERO, |life| now.since(life.since));
+        self.pace.ended(lasted, now);
     }
 
     /// What to wait for.

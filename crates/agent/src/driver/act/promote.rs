@@ -106,10 +106,11 @@ pub(in crate::driver) async fn complete(
     timeline: Timeline,
     control_timeline: Timeline,
 ) -> anyhow::Result<()> {
+    forget_planted(context, timeline).await?;
     if control_timeline != timeline {
         checkpoint_in_background(context);
     }
-    forget_planted(context, timeline).await
+    Ok(())
 }
 
 /// The history that was planted is that of timelines below the one that was chosen (P11). Otherwise it is for the next
