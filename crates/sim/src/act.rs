@@ -263,11 +263,9 @@ impl World {
                     && member.standby().is_some_and(|standby| standby.promoting.is_none())
                 {
                     member.promise.last_epoch = upstream.epoch;
-                    let newer = |known: &ha::Record| {
-                        member.promise.last_record.as_ref().is_none_or(|kept| known.supersedes(kept))
-                    };
-                    if let Some(known) = known.filter(newer) {
-                        member.promise.last_record = Some(known);
+                    let id = member.id();
+                    if let (Some(known), Some(boot)) = (known, boot) {
+                        member.promise.keep(&known, &id, boot);
                     }
                     self.attach(m, upstream);
                 }
