@@ -6,7 +6,7 @@
 /// The most parameters that a cluster may set.
 pub const MAX_PARAMETERS: u32 = 256;
 
-pub use ::parameters::{MINIMUMS, OWNED};
+pub use ::parameters::{MINIMUMS, OWNED, hba};
 
 /// Why a parameter is refused.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]

@@ -37,7 +37,7 @@ mod selector;
 pub use applier::{Applier, ApplyError};
 
 /// What was written, for the status and for Events.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Applied {
     /// The record was made now.
     pub record_made: bool,
@@ -47,6 +47,9 @@ pub struct Applied {
     pub claim_template_changed: bool,
     /// Services of routes that had a selector, or slices that Kubernetes made of one.
     pub selectors_taken_away: Vec<String>,
+    /// The first claim that did not grow. Everything else was written: a class that cannot grow must not cost a cluster
+    /// its care.
+    pub not_grown: Option<ApplyError>,
 }
 
 /// Tells members that the operator is paused, once.
@@ -138,8 +141,9 @@ pub async fn apply(
 
     for claim in &growing_claims {
         let name = || claim.metadata.name.clone().unwrap_or_default();
-        let grown = grow(calls, cluster, claim).await;
-        grown.map_err(|source| ApplyError::Grow { claim: name(), source })?;
+        if let Err(source) = grow(calls, cluster, claim).await {
+            done.not_grown.get_or_insert(ApplyError::Grow { claim: name(), source });
+        }
     }
     if let Some(there) =
         observed.stateful_set.as_ref().filter(|there| claim_template_differs(there, &stateful_set))

@@ -223,6 +223,20 @@ impl Outcome {
             error: None,
         }
     }
+
+    /// Something was not written; what the API server refuses is the user's to correct.
+    fn failed(&mut self, error: ApplyError) {
+        if error.is_refused() {
+            let reason = match error {
+                ApplyError::NameTaken { .. } => reasons::NAME_TAKEN,
+                _ => reasons::OBJECT_REFUSED,
+            };
+            let told =
+                error.call().map_or_else(|| error.to_string(), |call| format!("{error}: {}", call.told()));
+            self.refused = Some((reason, told));
+        }
+        self.error = Some(Error::Apply(error));
+    }
 }
 
 async fn attempt(
@@ -286,20 +300,16 @@ async fn attempt(
     outcome.rotation = prepared.certificates.rotation.clone();
     let written = Box::pin(apply::apply(&context.applier, validated, observed, &decision, prepared));
     match written.await {
-        Ok(applied) => outcome.applied = applied,
+        Ok(mut applied) => {
+            let not_grown = applied.not_grown.take();
+            outcome.applied = applied;
+            if let Some(error) = not_grown {
+                outcome.failed(error);
+            }
+        }
         Err(error) => {
             outcome.rotation.done = None;
-            if error.is_refused() {
-                let reason = match error {
-                    ApplyError::NameTaken { .. } => reasons::NAME_TAKEN,
-                    _ => reasons::OBJECT_REFUSED,
-                };
-                let told = error
-                    .call()
-                    .map_or_else(|| error.to_string(), |call| format!("{error}: {}", call.told()));
-                outcome.refused = Some((reason, told));
-            }
-            outcome.error = Some(Error::Apply(error));
+            outcome.failed(error);
         }
     }
     outcome

@@ -8,7 +8,10 @@
 use std::collections::BTreeMap;
 
 use api::{
-    Pinned, PostgresCluster, PostgresClusterSpec, names, names::labels, parameters, settings::ForcedPromotion,
+    Pinned, PostgresCluster, PostgresClusterSpec, names,
+    names::labels,
+    parameters::{self, hba},
+    settings::ForcedPromotion,
 };
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use kube::ResourceExt as _;
@@ -74,7 +77,7 @@ pub enum Refusal {
         /// Which line.
         index: usize,
         /// What is wrong.
-        why: &'static str,
+        why: hba::Refused,
     },
     /// Two Services of one name.
     #[error("services: {name} would be two Services; choose another name")]
@@ -131,7 +134,7 @@ pub fn validate(
         return Err(Refusal::Memory(why));
     }
     for (index, line) in spec.postgres.hba.iter().enumerate() {
-        check_hba(line).map_err(|why| Refusal::Hba { index, why })?;
+        hba::check(line).map_err(|why| Refusal::Hba { index, why })?;
     }
     let (pinned, image) = pin(cluster, defaults, repin_agent)?;
     let validated = ValidatedCluster {
@@ -190,32 +193,6 @@ fn check_services(cluster: &ValidatedCluster) -> Result<(), Refusal> {
         }
     }
     if write == read { Err(Refusal::ServiceName { name: write }) } else { Ok(()) }
-}
-
-/// What the agent would refuse (`postgres::settings::HbaLine`), told before any member sees it.
-fn check_hba(line: &str) -> Result<(), &'static str> {
-    if line.chars().any(|c| c.is_control() && c != '\t') {
-        return Err("has a line break or another control character");
-    }
-    if line.trim_end_matches([' ', '\t']).ends_with('\\') {
-        return Err("must not end with a backslash, which would join it with the next line");
-    }
-    if line.split([' ', '\t', ',']).any(|word| word.trim_start_matches('"').starts_with('@')) {
-        return Err("must not read another file (@file); write the names themselves");
-    }
-    let mut words = line.split_whitespace();
-    let kind = words.next().unwrap_or_default();
-    let fields = words.count();
-    match kind {
-        "host" | "hostssl" | "hostnossl" | "hostgssenc" | "hostnogssenc" if fields >= 4 => Ok(()),
-        "local" => {
-            Err("must not be a local line: the Unix socket is the agent's; begin with hostssl or host")
-        }
-        "host" | "hostssl" | "hostnossl" | "hostgssenc" | "hostnogssenc" => Err(
-            "write: hostssl database user address method, for example hostssl all all 10.0.0.0/8 scram-sha-256",
-        ),
-        _ => Err("must begin with host, hostssl, hostnossl, hostgssenc or hostnogssenc"),
-    }
 }
 
 /// What was chosen before stays (K24). What the spec says wins over it but is not pinned, or taking it back would not

@@ -1,8 +1,10 @@
-//! The one table of parameters that users do not set, and of those with a floor.
+//! The one table of parameters that users do not set, and of those with a floor; and the rule for lines of [`hba`].
 //!
 //! Decides what the protocol owns (ha-protocol §2 "Settings"): what durability, the election, access or our reading of
 //! logs rests on. The API's admission rules and the agent's rendering both take it from here, so that what one accepts the
 //! other never refuses. It has no dependency, since neither of its users may know the other. Proved by `tests`.
+
+pub mod hba;
 
 /// Parameters that the operator owns, whatever their value. Lower case, sorted; the API server compares with these.
 pub const OWNED: &[&str] = &[

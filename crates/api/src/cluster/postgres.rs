@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Scalar, parameters};
 
-/// What the agent accepts (`postgres::settings::HbaLine`), as far as a pattern can say it. A control character other
+/// What the agent accepts ([`parameters::hba`]), as far as a pattern can say it. A control character other
 /// than a tab could smuggle in another line, a backslash at the end joins the next one, `@name` reads another file, and
 /// the Unix socket is the agent's alone.
 const HBA: &str = r#"self.all(line, line.matches('^(host|hostssl|hostnossl|hostgssenc|hostnogssenc)[ \\t][^\\x00-\\x08\\x0a-\\x1f]*$') && !line.matches('\\\\[ \\t]*$') && !line.matches('[ \\t,]"*@'))"#;

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use ha::Incarnation;
+use parameters::hba::{self, Refused};
 
 /// The superuser inside PostgreSQL; the agent logs in as it over the Unix socket.
 pub const SUPERUSER: &str = "postgres";
@@ -33,51 +34,22 @@ pub enum Access {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HbaLine(String);
 
-/// Why a user's line is not accepted.
+/// A user's line is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum HbaLineError {
-    /// Line breaks, NUL and other control characters but the tab.
-    #[error("an hba line must be one line without control characters: {0:?}")]
-    NotOneLine(String),
-    /// A backslash at the end continues on the next line.
-    #[error("an hba line must not end with a backslash: {0:?}")]
-    Continued(String),
-    /// Not a connection type that PostgreSQL knows; includes `include` and `@file`.
-    #[error("an hba line must start with host, hostssl, hostnossl, hostgssenc or hostnogssenc: {0:?}")]
-    Type(String),
-    /// `@name` reads another file of the server's.
-    #[error("an hba line must not read other files: {0:?}")]
-    File(String),
-    /// Type, database, user, address and method are needed.
-    #[error("an hba line needs type, database, user, address and method: {0:?}")]
-    TooShort(String),
+#[error("{line:?} {why}")]
+pub struct HbaLineError {
+    /// As it was written.
+    line: String,
+    /// What is wrong with it.
+    why: Refused,
 }
 
 impl HbaLine {
     /// Checks that it is one line of a known type. Whether PostgreSQL likes the rest, `pg_hba_file_rules` says.
     pub fn new(text: &str) -> Result<Self, HbaLineError> {
-        let text = text.trim_end_matches([' ', '\t']);
-        let owned = || text.to_owned();
-        if text.chars().any(|c| c.is_control() && c != '\t') || text.len() > 2048 {
-            return Err(HbaLineError::NotOneLine(owned()));
-        }
-        if text.ends_with('\\') {
-            return Err(HbaLineError::Continued(owned()));
-        }
-        let mut words = text.split_whitespace();
-        let kind = words.next().unwrap_or_default();
-        if !["host", "hostssl", "hostnossl", "hostgssenc", "hostnogssenc"].contains(&kind) {
-            return Err(HbaLineError::Type(owned()));
-        }
-        if text.contains('@')
-            && text.split([' ', '\t', ',']).any(|w| w.trim_start_matches('"').starts_with('@'))
-        {
-            return Err(HbaLineError::File(owned()));
-        }
-        if words.count() < 4 {
-            return Err(HbaLineError::TooShort(owned()));
-        }
-        Ok(Self(owned()))
+        let line = || text.trim_end_matches([' ', '\t']).to_owned();
+        hba::check(text).map_err(|why| HbaLineError { line: line(), why })?;
+        Ok(Self(line()))
     }
 
     /// The line.
@@ -204,20 +176,12 @@ mod tests {
     }
 
     #[test]
-    fn user_lines_stay_one_line_of_a_known_type() {
-        assert!(HbaLine::new("hostssl all all 10.0.0.0/8 scram-sha-256").is_ok());
-        for (bad, why) in [
-            ("host all all 0/0 trust\nlocal all all trust", "NotOneLine"),
-            ("host all all all trust \\", "Continued"),
-            ("include other.conf", "Type"),
-            ("local all all trust", "Type"),
-            ("", "Type"),
-            ("# x", "Type"),
-            ("host all @users all trust", "File"),
-            ("host all all trust", "TooShort"),
-        ] {
-            let error = HbaLine::new(bad).unwrap_err();
-            assert!(format!("{error:?}").starts_with(why), "{bad:?}: {error:?}");
-        }
+    fn a_users_line_is_checked_and_its_refusal_shows_it() {
+        assert_eq!(HbaLine::new("host all all all reject \t").unwrap().as_str(), "host all all all reject");
+        let error = HbaLine::new("host all @users all trust").unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "\"host all @users all trust\" must not read another file (@file); write the names themselves"
+        );
     }
 }

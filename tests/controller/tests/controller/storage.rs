@@ -97,4 +97,14 @@ async fn a_class_that_does_not_allow_growth_is_told() {
     world.told("pg", "SpecValid", "False", &["ObjectRefused", "storage.size", "allowVolumeExpansion"]).await;
     assert_eq!(world.condition("pg", "Ready").await.0, "True", "the cluster goes on");
     assert_eq!(pods(&world).await, before);
+    // What cannot grow is cared for all the same: a StatefulSet that goes comes back, and so would a pod of it.
+    let set = world.get(&world::STATEFUL_SET, "pg").await.unwrap();
+    world.delete(&world::STATEFUL_SET, "pg").await;
+    wait::until("another StatefulSet", || async {
+        let now = world.get(&world::STATEFUL_SET, "pg").await.unwrap_or_default();
+        let uid = &now["metadata"]["uid"];
+        if uid.is_string() && *uid != set["metadata"]["uid"] { Ok(()) } else { Err(now) }
+    })
+    .await;
+    world.told("pg", "SpecValid", "False", &["ObjectRefused", "storage.size", "allowVolumeExpansion"]).await;
 }
