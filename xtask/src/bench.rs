@@ -20,7 +20,8 @@ enum What {
     /// How long clients cannot write when the master fails, by fault; JSON lines, and a table of percentiles.
     #[command(disable_help_flag = true)]
     Failover {
-        /// `--faults`, `--reps`, `--settings`, `--out`, `--table`; `--help` explains them.
+        /// `--faults`, `--reps`, `--peer`, `--settings`, `--slice-changes`, `--away`, `--out`, `--table`, `--page`, `--picture`;
+        /// `--help` explains them.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },

@@ -203,12 +203,8 @@ impl Client {
         Ok((sum(|log| log.found), sum(|log| log.lost)))
     }
 
-    /// The same, by writer.
-    pub(crate) async fn count(self, world: &World, cluster: &Cluster) -> Result<Vec<Judgement>> {
-        self.judge(world, cluster).await
-    }
-
-    async fn judge(self, world: &World, cluster: &Cluster) -> Result<Vec<Judgement>> {
+    /// The same, by writer: what is lost is told and is no failure.
+    pub(crate) async fn judge(self, world: &World, cluster: &Cluster) -> Result<Vec<Judgement>> {
         self.stop(world).await?;
         let host = cluster.write_host();
         let (judged, _) = wait::until("the client's logs judged", Duration::from_secs(60), async || {
@@ -228,6 +224,11 @@ impl Client {
         let now = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
         world.api::<Pod>(&self.namespace).delete(&self.pod, &now).await.context("delete the client's pod")?;
         Ok(judged)
+    }
+
+    /// Every line of every log: for each writer one that says whose it is, then its attempts.
+    pub(crate) async fn log(&self, world: &World) -> Result<String> {
+        world.get(&format!("/api/v1/namespaces/{}/pods/{}:{PORT}/proxy/log", self.namespace, self.pod)).await
     }
 
     /// Ends the writers.

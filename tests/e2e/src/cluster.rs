@@ -30,9 +30,9 @@ pub(crate) struct Cluster {
     /// When its manifest was applied.
     pub(crate) applied: Instant,
     /// The Service that leads to the master.
-    write_service: String,
+    pub(crate) write_service: String,
     /// The Service that leads to the followers.
-    read_service: String,
+    pub(crate) read_service: String,
 }
 
 impl Cluster {

@@ -58,6 +58,9 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if let Some(Task::Failover(what)) = &arguments.task {
+        if bench::only_tells(what) {
+            return bench::tell(what).map(|()| ExitCode::SUCCESS);
+        }
         let world = World::open(arguments.kubeconfig.as_ref(), arguments.client_image.clone()).await?;
         let outcome = bench::run(&world, what).await;
         faults::mend(&world).await?;

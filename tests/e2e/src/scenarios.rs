@@ -4,7 +4,7 @@ mod basics;
 mod block;
 mod certificates;
 mod chart;
-mod control;
+pub(crate) mod control;
 mod elector;
 pub(crate) mod failover;
 mod input;

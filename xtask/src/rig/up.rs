@@ -1,7 +1,7 @@
 //! Starts the rig, or repairs one of which something has died. Doing it again changes nothing.
 //!
-//! A first start that fails takes everything down again; a repair that fails leaves what runs. Test:
-//! `rig up` with a broken component shows its log and leaves no process.
+//! A first start that fails shows the end of the log of what failed and takes everything down again; a repair that fails
+//! leaves what runs. No test breaks a component on purpose; every run of the end-to-end tests starts one that works.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -1,122 +1,164 @@
-//! One fault after another, so many times each, on one cluster; every repetition a line.
+//! One fault after another, round by round, on one system; every repetition a line, failed ones too.
+//!
+//! It goes on where the file ends. A repetition that fails is a line with its failure; the system is made anew after it, and
+//! the series goes on. It ends early only when twice in a row no fault could be made: then it measures nothing.
 
-use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
-use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::client::Judgement;
-use crate::cluster::{Cluster, FORM, HEAL};
+use super::Arguments;
+use super::line::{self, Line, Series};
+use super::machine::Machine;
+use super::repetition::{self, Conditions};
+use super::slices;
+use super::system::{System, formed};
+use crate::cluster::FORM;
+use crate::diagnose;
 use crate::faults::{self, Fault};
-use crate::judge;
-use crate::scenarios::failover::{bystander, next_epoch};
-use crate::world::{World, now};
-
-/// Writes before the fault, so that a gap has a beginning.
-const BEFORE: Duration = Duration::from_secs(1);
-
-/// One repetition.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Line {
-    /// What was broken.
-    pub(crate) fault: String,
-    /// The change of the manifest.
-    pub(crate) settings: Value,
-    /// When.
-    pub(crate) at: String,
-    /// The master before.
-    pub(crate) from: String,
-    /// The master after.
-    pub(crate) to: String,
-    /// From the fault to a later epoch that is committed, as an observer of the record saw it.
-    pub(crate) epoch_ms: u64,
-    /// The longest time without an acknowledgement, by kind of connection, in milliseconds.
-    pub(crate) gap_ms: BTreeMap<String, u64>,
-    /// Acknowledged rows of the repetition, all of which were found.
-    pub(crate) acknowledged: u64,
-    /// Attempts whose outcome the clients do not know.
-    pub(crate) doubtful: u64,
-    /// Acknowledged rows that were not found.
-    pub(crate) lost: u64,
-}
-
-/// Everything in the file; a last line that was cut off is left out.
-pub(crate) fn read(file: &Path) -> Result<Vec<Line>> {
-    let Ok(opened) = File::open(file) else { return Ok(Vec::new()) };
-    let lines = BufReader::new(opened).lines().collect::<std::io::Result<Vec<_>>>();
-    let lines = lines.with_context(|| format!("read {}", file.display()))?;
-    Ok(lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect())
-}
+use crate::world::World;
 
 /// Measures what is missing in the file.
-pub(crate) async fn measure(
+pub(crate) async fn measure<S: System>(
     world: &World,
     faults: &[Fault],
-    reps: u32,
     settings: &Value,
-    file: &Path,
+    arguments: &Arguments,
 ) -> Result<()> {
-    let known = read(file)?;
-    let missing = |fault: Fault| {
-        let there = known.iter().filter(|line| line.fault == fault.name() && line.settings == *settings);
-        (reps as usize).saturating_sub(there.count())
+    let conditions = Conditions {
+        settings: settings.clone(),
+        slice_changes: arguments.slice_changes,
+        away: arguments.away,
+        machine: Machine::look(world).await,
     };
-    if faults.iter().all(|fault| missing(*fault) == 0) {
+    let wanted = Series {
+        peer: S::PEER.to_owned(),
+        settings: settings.to_string(),
+        slice_changes: arguments.slice_changes,
+    };
+    let known = known(&arguments.out)?;
+    let known = known.into_iter().filter(|line| line.series() == wanted).map(|line| line.fault).collect();
+    let todo = missing(faults, arguments.reps, &known);
+    println!(
+        "{} repetitions to do, {} of {} are in {}",
+        todo.len(),
+        known.len(),
+        S::PEER,
+        arguments.out.display()
+    );
+    if todo.is_empty() {
         return Ok(());
     }
-    let mut out =
-        OpenOptions::new().create(true).append(true).open(file).context("open the file of lines")?;
-    let namespace = world.namespace("bench").await?;
-    let cluster = Cluster::from_example(world, &namespace, "minimal.yaml", settings).await?;
-    for fault in faults {
-        for rep in 0..missing(*fault) {
-            let line = once(world, &cluster, *fault, settings).await?;
-            println!(
-                "{:<18} {:>3}  {:?} ms, epoch after {} ms",
-                line.fault,
-                rep + 1,
-                line.gap_ms,
-                line.epoch_ms
-            );
-            writeln!(out, "{}", serde_json::to_string(&line)?).context("append a line")?;
-            out.sync_data().context("flush a line")?;
-        }
+    if !arguments.slice_changes {
+        return all::<S>(world, &todo, &conditions, &arguments.out).await;
     }
-    world.remove_namespace(&namespace).await
+    let namespace = slices::make(world).await?;
+    let outcome = tokio::select! {
+        outcome = all::<S>(world, &todo, &conditions, &arguments.out) => outcome,
+        never = slices::change(world, &namespace) => match never {},
+    };
+    world.remove_namespace(&namespace).await?;
+    outcome
 }
 
-async fn once(world: &World, cluster: &Cluster, fault: Fault, settings: &Value) -> Result<Line> {
-    let before = cluster.whole(world, 3, FORM).await?;
-    let client = bystander(world, cluster, &before).await?;
-    tokio::time::sleep(BEFORE).await;
-    let at = Timestamp::now();
-    let since = now();
-    fault.make(world, cluster, before.master()?).await?;
-    let epoch = next_epoch(world, cluster, &before).await?;
-    client.resumed(world, now()).await?;
-    let window = client.between(world, since, now()).await?;
-    faults::mend(world).await?;
-    let after = judge::one_master(world, cluster, &client, 3, HEAL).await?;
-    let judged = client.count(world, cluster).await?;
-    let sum = |count: fn(&Judgement) -> u64| judged.iter().map(count).sum();
-    let writers = window.iter().filter(|log| log.mode != "read");
-    Ok(Line {
-        fault: fault.name().to_owned(),
-        settings: settings.clone(),
-        at: at.to_string(),
-        from: before.leader().unwrap_or_default().to_owned(),
-        to: after.leader().unwrap_or_default().to_owned(),
-        epoch_ms: u64::try_from(epoch.as_millis()).unwrap_or(u64::MAX),
-        gap_ms: writers.map(|log| (log.mode.clone(), log.longest_gap.ms)).collect(),
-        acknowledged: sum(|log| log.ok),
-        doubtful: sum(|log| log.unknown),
-        lost: sum(|log| log.lost),
-    })
+fn known(file: &Path) -> Result<Vec<Line>> {
+    let found = line::read(file)?;
+    for warning in &found.warnings {
+        eprintln!("warning: {warning}");
+    }
+    Ok(found.lines)
+}
+
+/// Round by round, so that a series that is cut short has something of every fault.
+fn missing(faults: &[Fault], reps: u32, known: &Vec<String>) -> Vec<Fault> {
+    let there = |fault: Fault| known.iter().filter(|name| *name == fault.name()).count();
+    (0..reps as usize)
+        .flat_map(|round| faults.iter().copied().filter(move |fault| there(*fault) <= round))
+        .collect()
+}
+
+async fn all<S: System>(world: &World, todo: &[Fault], conditions: &Conditions, file: &Path) -> Result<()> {
+    let mut out = line::append_to(file)?;
+    let mut system: Option<S> = None;
+    let mut idle = 0;
+    for (done, fault) in todo.iter().enumerate() {
+        loop {
+            let outcome = attempt(world, &mut system, *fault, conditions).await;
+            let failed = outcome.as_ref().map_or(true, |line| line.failure.is_some());
+            if failed {
+                start_over(world, &mut system).await?;
+            }
+            match outcome {
+                Ok(line) => {
+                    line::append(&mut out, &line)?;
+                    println!("{:>4} of {}  {}", done + 1, todo.len(), in_short(&line));
+                    idle = 0;
+                    break;
+                }
+                Err(error) if idle == 0 => {
+                    idle += 1;
+                    eprintln!("warning: {}: not made: {error:#}; once more", fault.name());
+                }
+                Err(error) => {
+                    return Err(error).with_context(|| format!("{}: not made, twice", fault.name()));
+                }
+            }
+        }
+    }
+    match system.take() {
+        Some(system) => system.remove(world).await,
+        None => Ok(()),
+    }
+}
+
+async fn attempt<S: System>(
+    world: &World,
+    system: &mut Option<S>,
+    fault: Fault,
+    conditions: &Conditions,
+) -> Result<Line> {
+    let known = match system.take() {
+        Some(known) => known,
+        None => formed(world, &conditions.settings, FORM).await?,
+    };
+    let known = system.insert(known);
+    repetition::once(world, known, fault, conditions).await
+}
+
+/// Mends, shows what can be shown, and forgets the system.
+async fn start_over<S: System>(world: &World, system: &mut Option<S>) -> Result<()> {
+    // The API server first, or nothing can be shown.
+    if let Err(error) = faults::mend(world).await {
+        eprintln!("warning: mending: {error:#}");
+    }
+    if let Some(system) = system.take() {
+        diagnose::dump(world).await;
+        system.remove(world).await?;
+    }
+    Ok(())
+}
+
+fn in_short(line: &Line) -> String {
+    let gaps: Vec<String> = line.gap_ms.iter().map(|(kind, ms)| format!("{kind} {ms} ms")).collect();
+    let epoch =
+        line.epoch_ms.map_or_else(|| "no later epoch".to_owned(), |ms| format!("epoch after {ms} ms"));
+    let healed = line.healed_ms.map_or_else(|| "not healed".to_owned(), |ms| format!("healed after {ms} ms"));
+    let failure = line.failure.as_ref().map(|text| format!("  FAILED: {text}")).unwrap_or_default();
+    format!("{:<22} {}, {epoch}, {healed}, lost {}{failure}", line.fault, gaps.join(", "), line.lost)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_series_goes_on_where_it_was_left_round_by_round() {
+        let faults = [Fault::Delete, Fault::Postmaster];
+        let known = vec!["delete".to_owned(), "delete".to_owned(), "container".to_owned()];
+        let todo = missing(&faults, 3, &known);
+        assert_eq!(todo, [Fault::Postmaster, Fault::Postmaster, Fault::Delete, Fault::Postmaster]);
+        assert_eq!(missing(&faults, 1, &Vec::new()), faults);
+        assert!(missing(&[Fault::Delete], 2, &known).is_empty());
+    }
 }

@@ -23,7 +23,7 @@ impl Fault {
     fn target(self) -> Duration {
         match self {
             Self::NodePower | Self::NodeNetwork => Duration::from_secs(6),
-            Self::Postmaster | Self::Delete | Self::DeleteByForce | Self::Container => Duration::from_secs(3),
+            _ => Duration::from_secs(3),
         }
     }
 }
