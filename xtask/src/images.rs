@@ -3,6 +3,7 @@
 
 mod archive;
 mod debian;
+mod patroni;
 mod product;
 pub(crate) mod template;
 
@@ -33,6 +34,16 @@ pub(crate) struct Arguments {
     /// Only images whose name contains this.
     #[arg(long, global = true)]
     only: Option<String>,
+    /// Nothing of ours, but the image of another product that the benchmarks compare with.
+    #[arg(long, global = true, value_enum, conflicts_with = "only")]
+    peer: Option<Peer>,
+}
+
+/// A product to compare with. Its image is made when somebody asks for it, never in CI.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Peer {
+    /// Patroni, the newest, with the same PostgreSQL as ours.
+    Patroni,
 }
 
 #[derive(clap::Subcommand)]
@@ -45,7 +56,9 @@ enum Action {
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let cache = Cache::open()?;
     packages::ensure_installed()?;
-    let wanted = |name: &str| arguments.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
+    let wanted = |name: &str| {
+        arguments.peer.is_none() && arguments.only.as_ref().is_none_or(|only| name.contains(only.as_str()))
+    };
     let products: Vec<_> = PRODUCTS.iter().filter(|product| wanted(product.reference)).collect();
     let built = if products.is_empty() {
         Vec::new()
@@ -54,6 +67,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     };
     let mut images: Vec<(String, PathBuf)> =
         products.iter().map(|product| product.reference.to_owned()).zip(built).collect();
+    if arguments.peer == Some(Peer::Patroni) {
+        images.push((patroni::REFERENCE.to_owned(), patroni::ensure(&cache)?));
+    }
     match arguments.action {
         Some(Action::Load) => {
             let archives: Vec<PathBuf> = images.iter().map(|(_, archive)| archive.clone()).collect();

@@ -30,7 +30,12 @@ pub(crate) fn ensure_installed() -> Result<()> {
         rustix::process::geteuid().is_root(),
         "the rig needs root: it makes namespaces, mounts and cgroups"
     );
-    let missing: Vec<&str> = NEEDED.into_iter().filter(|package| !installed(package)).collect();
+    install(&NEEDED)
+}
+
+/// Installs those of these packages that are missing, for what few people need.
+pub(crate) fn install(packages: &[&str]) -> Result<()> {
+    let missing: Vec<&str> = packages.iter().copied().filter(|package| !installed(package)).collect();
     if missing.is_empty() {
         return Ok(());
     }

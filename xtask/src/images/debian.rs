@@ -23,6 +23,12 @@ pub(crate) const MAJORS: [Postgres; 3] = [
     Postgres { major: 18, suite: "sid" },
 ];
 
+/// The image of a major version, for those that build upon it.
+pub(crate) fn of_major(major: u8) -> Result<&'static Postgres> {
+    let found = MAJORS.iter().find(|postgres| postgres.major == major);
+    found.with_context(|| format!("there is no image of PostgreSQL {major}"))
+}
+
 /// Documentation and translations that nobody reads inside a container.
 const LEFT_OUT: [&str; 6] = [
     "/usr/share/doc/*",
@@ -53,7 +59,7 @@ impl Postgres {
 
     /// The archive, made when it is missing: about a minute.
     pub(crate) fn ensure(&self, cache: &Cache) -> Result<PathBuf> {
-        let arguments = self.arguments();
+        let arguments = self.arguments(&[]);
         let config = self.config();
         let key =
             Key::new("debian 1").with(arguments.join("\n")).with(self.reference()).with(config.fingerprint());
@@ -66,7 +72,8 @@ impl Postgres {
         })
     }
 
-    fn bootstrap(&self, arguments: &[String], layer: &Path) -> Result<()> {
+    /// Makes the root file system as a tar file.
+    pub(super) fn bootstrap(&self, arguments: &[String], layer: &Path) -> Result<()> {
         let mut build = Command::new("mmdebstrap");
         build.args(arguments).arg(self.suite).arg(layer);
         command::run(
@@ -75,11 +82,13 @@ impl Postgres {
         )
     }
 
-    fn arguments(&self) -> Vec<String> {
+    /// How the root file system is made, with more packages of the same suite in it.
+    pub(super) fn arguments(&self, more: &[&str]) -> Vec<String> {
         let major = self.major;
+        let more = more.iter().fold(String::new(), |list, package| list + "," + package);
         let mut arguments = vec![
             "--variant=minbase".to_owned(),
-            format!("--include=postgresql-{major},postgresql-client-{major},ca-certificates"),
+            format!("--include=postgresql-{major},postgresql-client-{major},ca-certificates{more}"),
             // A mirror that lags behind still has signed packages; sid's list is valid for a week only.
             "--aptopt=Acquire::Check-Valid-Until \"false\"".to_owned(),
             // The cluster that Debian would create has no place in an image.
@@ -100,7 +109,8 @@ impl Postgres {
         arguments
     }
 
-    fn config(&self) -> Config {
+    /// What a container of it finds around it.
+    pub(super) fn config(&self) -> Config {
         let major = self.major;
         let path = format!(
             "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/lib/postgresql/{major}/bin"
