@@ -98,6 +98,8 @@ fn params(name: &str, group: Option<&str>, alternatives: Vec<String>) -> Result<
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
     params.extended_key_usages =
         vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
+    // As every installer's certificates have it; Python since 3.13 takes none without.
+    params.use_authority_key_identifier_extension = true;
     Ok(params)
 }
 
