@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 
-use crate::end_to_end;
-use crate::this::StartedRig;
+use crate::this::{self, StartedRig};
+use crate::{command, end_to_end};
 
 /// What to measure.
 #[derive(Args)]
@@ -35,7 +35,32 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let What::Failover { arguments } = &arguments.what;
     let _rig = StartedRig::unless_running(None, &["--fsync"])?;
     let mut program = end_to_end::program()?;
+    if let Some(peer) = peer(arguments) {
+        let load = this::xtask(["images", "load", "--peer", peer])?;
+        command::run("build the image of the peer and load it", load)?;
+    }
     program.arg("failover").args(arguments);
     let status = program.status().context("running the measurement")?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Whom to compare with, when it is somebody else whose image must be there.
+fn peer(arguments: &[String]) -> Option<&str> {
+    let (at, argument) = arguments.iter().enumerate().find(|(_, argument)| argument.starts_with("--peer"))?;
+    let named = argument.strip_prefix("--peer=").or_else(|| arguments.get(at + 1).map(String::as_str));
+    named.filter(|named| *named != "matriarch")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_peer_is_found_in_both_forms() {
+        let of = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(peer(&of("--reps 5 --peer patroni")), Some("patroni"));
+        assert_eq!(peer(&of("--peer=patroni --reps 5")), Some("patroni"));
+        assert_eq!(peer(&of("--peer matriarch")), None);
+        assert_eq!(peer(&of("--reps 5")), None);
+    }
 }

@@ -8,6 +8,7 @@
 mod line;
 mod machine;
 mod page;
+mod patroni;
 mod picture;
 mod repetition;
 mod series;
@@ -22,10 +23,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::faults::Fault;
 use crate::world::World;
+use patroni::{Fastest, Patroni, Recommended};
 use system::Matriarch;
 
 /// What is to be measured.
@@ -37,7 +39,7 @@ pub(crate) struct Arguments {
     /// How many repetitions of each, counting those in the file.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     reps: u32,
-    /// Which system.
+    /// Ours alone, or ours and another one.
     #[arg(long, value_enum, default_value_t = Peer::Matriarch)]
     peer: Peer,
     /// A change of the smallest manifest, as a merge patch in JSON, such as `{"spec":{"failover":{"detection":"1s"}}}`.
@@ -68,6 +70,8 @@ pub(crate) struct Arguments {
 enum Peer {
     /// Ours.
     Matriarch,
+    /// Ours, then Patroni with its recommended and with its fastest legal settings, in the same rig and run.
+    Patroni,
 }
 
 /// Needs no cluster: what was measured already is only told.
@@ -80,8 +84,12 @@ pub(crate) async fn run(world: &World, arguments: &Arguments) -> Result<()> {
     let settings: Value = serde_json::from_str(&arguments.settings).context("--settings is no JSON")?;
     ensure!(settings.is_object(), "--settings must be a JSON object");
     let faults = if arguments.faults.is_empty() { Fault::ALL.to_vec() } else { arguments.faults.clone() };
-    match arguments.peer {
-        Peer::Matriarch => series::measure::<Matriarch>(world, &faults, &settings, arguments).await?,
+    series::measure::<Matriarch>(world, &faults, &settings, arguments).await?;
+    if arguments.peer == Peer::Patroni {
+        // A change of our manifest is none of its settings.
+        let none = json!({});
+        series::measure::<Patroni<Recommended>>(world, &faults, &none, arguments).await?;
+        series::measure::<Patroni<Fastest>>(world, &faults, &none, arguments).await?;
     }
     tell(arguments)
 }

@@ -127,7 +127,9 @@ impl<S: System> Made<'_, S> {
         };
         let world = self.world;
         if self.fault.expected() == Expected::NewEpoch {
-            note(self.next_term().await);
+            if !self.system.keeps_master(self.fault) {
+                note(self.next_term().await);
+            }
             note(client.resumed(world, now()).await.map(drop));
         } else {
             // The length of the fault, not a wait for anything.

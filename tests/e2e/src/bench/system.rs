@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use crate::client::Client;
 use crate::cluster::{Cluster, HEAL};
-use crate::faults::{Controller, Victim};
+use crate::faults::{Controller, Fault, Victim};
 use crate::judge;
 use crate::scenarios::control::find_operator;
 use crate::world::World;
@@ -53,6 +53,12 @@ pub(crate) trait System: Sized {
 
     /// Where clients find it: the namespace, the Service for writers, and a Secret `<name>-app` with `uri` and `ca.crt`.
     fn cluster(&self) -> &Cluster;
+
+    /// Whether it mends this fault where it struck, without another master, container or term: writes then go on in the
+    /// same one. None of ours does.
+    fn keeps_master(&self, _fault: Fault) -> bool {
+        false
+    }
 
     /// Waits until all members are there and agree on the master; returns where faults strike.
     async fn whole(&self, world: &World, bound: Duration) -> Result<Victim>;
