@@ -1,8 +1,9 @@
 //! The test's hold on a running client: a few lines of HTTP, reached through the API server's pod proxy.
 //!
 //! `/healthz` · `/summary?from=&to=` (microseconds since 1970) · `/stop` (waits for the last attempt) ·
-//! `/check?host=` (verdicts, by way of another host name if given) · `/ask?host=` (who answers there, and is it in
-//! recovery?) · `/log` (every line of every journal).
+//! `/check?host=` (verdicts by log, by way of another host name if given) · `/report?host=&format=text` (all of them
+//! judged together, as JSON or text) · `/observed?from=&to=` (what was seen of each member) · `/ask?host=` (who answers
+//! there, and is it in recovery?) · `/log` (every line of every log).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,14 +17,18 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::clock;
-use crate::journal::Journal;
-use crate::judge;
+use crate::journal::{Journal, Log};
+use crate::observer::observation::{Observations, Observed};
+use crate::report::summary::{Summary, summarise};
+use crate::report::{Logs, Report};
 use crate::session::Door;
 
 /// The longest request head that is read.
 const LONGEST_HEAD: usize = 8192;
 /// The longest time for a whole request.
 const REQUEST: Duration = Duration::from_secs(120);
+/// Statements of the longest attempt, a transfer.
+const STATEMENTS: u32 = 5;
 
 /// What a server says of itself.
 #[derive(Serialize)]
@@ -39,6 +44,8 @@ struct Answer {
 pub(crate) struct Control {
     /// All logs.
     pub(crate) journals: Vec<Arc<Journal>>,
+    /// All logs of observers.
+    pub(crate) observers: Vec<Arc<Observations>>,
     /// How to ask the database.
     pub(crate) door: Arc<Door>,
     /// Ends the writers.
@@ -102,16 +109,25 @@ impl Control {
             "/healthz" => b"\"ok\"".to_vec(),
             "/summary" => json(&self.summaries(time("from")?, time("to")?))?,
             "/stop" => {
-                self.stop.send_replace(true);
-                self.ended().await?;
+                self.stop().await?;
                 json(&self.summaries(None, None))?
             }
-            "/check" => json(&self.check(query.get("host").copied()).await?)?,
+            "/check" => json(&self.report(query.get("host").copied()).await?.writers)?,
+            "/report" => {
+                let report = self.report(query.get("host").copied()).await?;
+                if query.get("format") == Some(&"text") {
+                    format!("{report}\n").into_bytes()
+                } else {
+                    json(&report)?
+                }
+            }
+            "/observed" => json(&self.observed(time("from")?, time("to")?))?,
             "/ask" => json(&self.ask(query.get("host").copied()).await?)?,
             "/log" => {
                 let mut all = Vec::new();
-                for journal in &self.journals {
-                    all.extend(tokio::fs::read(&journal.path).await?);
+                let paths = self.journals.iter().map(|journal| &journal.path);
+                for path in paths.chain(self.observers.iter().map(|observer| &observer.path)) {
+                    all.extend(tokio::fs::read(path).await?);
                 }
                 all
             }
@@ -135,34 +151,47 @@ impl Control {
         })
     }
 
-    fn summaries(&self, from: Option<u64>, to: Option<u64>) -> Vec<judge::Summary> {
-        self.journals
-            .iter()
-            .map(|journal| {
-                let (attempts, ended) = journal.attempts();
-                let until = to.unwrap_or(u64::MAX).min(ended.unwrap_or_else(clock::now));
-                judge::summarise(&journal.identity, &attempts, from.unwrap_or(0), until)
-            })
-            .collect()
+    /// Ends all writers, readers and observers.
+    pub(crate) async fn stop(&self) -> anyhow::Result<()> {
+        self.stop.send_replace(true);
+        self.ended().await
     }
 
-    async fn check(&self, host: Option<&str>) -> anyhow::Result<Vec<judge::Judgement>> {
+    /// What the logs say by themselves, of what ended between these times.
+    pub(crate) fn summaries(&self, from: Option<u64>, to: Option<u64>) -> Vec<Summary> {
+        let summary = |journal: &Arc<Journal>| {
+            let until = to.unwrap_or(u64::MAX).min(journal.ended().unwrap_or_else(clock::now));
+            journal.look(|attempts| summarise(&journal.identity, attempts, from.unwrap_or(0), until))
+        };
+        self.journals.iter().map(summary).collect()
+    }
+
+    fn observed(&self, from: Option<u64>, to: Option<u64>) -> Vec<Observed> {
+        let between = (from.unwrap_or(0), to.unwrap_or(u64::MAX));
+        self.observers.iter().map(|observer| observer.observed(between.0, between.1)).collect()
+    }
+
+    async fn report(&self, host: Option<&str>) -> anyhow::Result<Report> {
         let through = host.map(|host| self.door.through(host));
         let door = through.as_ref().unwrap_or(&self.door);
-        let mut judgements = Vec::new();
-        for journal in &self.journals {
-            let (attempts, ended) = journal.attempts();
-            let until = ended.unwrap_or_else(clock::now);
-            judgements.push(judge::judge(door, &journal.identity, &attempts, until).await?);
-        }
-        Ok(judgements)
+        let log = |journal: &Arc<Journal>| -> (Log, u64) {
+            (journal.log(), journal.ended().unwrap_or_else(clock::now))
+        };
+        let journals = self.journals.iter().map(log).collect();
+        // All of this process, so of one clock.
+        Logs::new(journals, self.observed(None, None), 0).judge(door).await
     }
 
-    /// Waits until every journal is finished; an attempt takes at most the two bounds of a session.
+    /// Waits until every log is finished; an attempt has a bound for connecting and one for each of its statements.
     async fn ended(&self) -> anyhow::Result<()> {
+        let bounds = self.door.bounds;
         let deadline =
-            Instant::now() + self.door.bounds.connect + self.door.bounds.statement + Duration::from_secs(2);
-        while self.journals.iter().any(|journal| journal.attempts().1.is_none()) {
+            Instant::now() + bounds.connect + bounds.statement * STATEMENTS + Duration::from_secs(2);
+        let going = || {
+            self.journals.iter().any(|journal| journal.ended().is_none())
+                || self.observers.iter().any(|observer| !observer.ended())
+        };
+        while going() {
             anyhow::ensure!(Instant::now() < deadline, "a writer did not stop in time");
             sleep(Duration::from_millis(20)).await;
         }

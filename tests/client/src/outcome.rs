@@ -29,16 +29,23 @@ pub(crate) enum Failure {
     TimedOut,
     /// The answer, or the loss of the connection.
     Answered(tokio_postgres::Error),
-    /// Success with a warning on the way.
-    Warned(String),
+    /// Success with a warning on the way: it may be that of a cancelled wait (P2), in any language.
+    Warned {
+        /// Its SQLSTATE.
+        code: String,
+        /// Its message.
+        text: String,
+    },
+    /// A transaction that ended before its COMMIT was sent, so nothing of it can be there.
+    NotCommitted(Box<Failure>),
 }
 
 impl Failure {
     /// The outcome that this failure proves.
     pub(crate) fn outcome(&self) -> Outcome {
         match self {
-            Self::NotSent(_) => Outcome::Error,
-            Self::TimedOut | Self::Warned(_) => Outcome::Unknown,
+            Self::NotSent(_) | Self::NotCommitted(_) => Outcome::Error,
+            Self::TimedOut | Self::Warned { .. } => Outcome::Unknown,
             Self::Answered(error) => match error.as_db_error() {
                 Some(db) => by_answer(db.parsed_severity(), db.code().code()),
                 None => Outcome::Unknown,
@@ -54,7 +61,9 @@ impl Failure {
                 .chain()
                 .find_map(|cause| cause.downcast_ref::<tokio_postgres::Error>())
                 .and_then(|cause| cause.code().map(|code| code.code().to_owned())),
-            Self::TimedOut | Self::Warned(_) => None,
+            Self::Warned { code, .. } => Some(code.clone()),
+            Self::NotCommitted(failure) => failure.code(),
+            Self::TimedOut => None,
         }
     }
 
@@ -63,7 +72,8 @@ impl Failure {
         match self {
             Self::NotSent(error) => format!("{error:#}"),
             Self::TimedOut => "no answer in time".to_owned(),
-            Self::Warned(text) => text.clone(),
+            Self::Warned { text, .. } => format!("WARNING: {text}"),
+            Self::NotCommitted(failure) => format!("before COMMIT: {}", failure.text()),
             Self::Answered(error) => match error.as_db_error() {
                 Some(db) => format!("{}: {}", db.severity(), db.message()),
                 None => format!("{:#}", anyhow::Error::msg(error.to_string())),
@@ -109,7 +119,10 @@ mod tests {
     #[test]
     fn silence_and_warnings_are_unknown() {
         assert_eq!(Failure::TimedOut.outcome(), Outcome::Unknown);
-        assert_eq!(Failure::Warned("canceling wait".to_owned()).outcome(), Outcome::Unknown);
+        let warned = Failure::Warned { code: "01000".to_owned(), text: "canceling wait".to_owned() };
+        assert_eq!((warned.outcome(), warned.code().as_deref()), (Outcome::Unknown, Some("01000")));
         assert_eq!(Failure::NotSent(anyhow::anyhow!("refused")).outcome(), Outcome::Error);
+        let lost_before_commit = Failure::NotCommitted(Box::new(Failure::TimedOut));
+        assert_eq!(lost_before_commit.outcome(), Outcome::Error, "nothing was asked to be committed");
     }
 }

@@ -6,12 +6,13 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
+use crate::attempt::{Answer, Attempt};
 use crate::clock;
-use crate::journal::{Attempt, Journal};
+use crate::journal::Journal;
 use crate::outcome::{Failure, Outcome};
 use crate::session::Door;
 
-const SQL: &str = "SELECT host(inet_server_addr()), pg_is_in_recovery()";
+const SQL: &str = "SELECT host(inet_server_addr()), pg_is_in_recovery(), inet_server_port()";
 
 /// A reader.
 pub(crate) struct Reader {
@@ -31,38 +32,26 @@ impl Reader {
             n += 1;
             let start = Instant::now();
             let began = clock::now();
-            let answer = match self.door.open().await {
-                Ok(session) => session.run(SQL, &[]).await,
-                Err(error) => Err(Failure::NotSent(error)),
-            };
-            let mut attempt = Attempt {
-                n,
-                outcome: Outcome::Ok,
-                began,
-                ended: clock::now(),
-                server: None,
-                in_recovery: None,
-                code: None,
-                text: None,
-            };
-            match answer {
-                Ok(rows) => {
-                    if let Some(row) = rows.first() {
-                        let server: Option<String> = row.try_get(0).ok().flatten();
-                        attempt.server = server.and_then(|text| text.parse().ok());
-                        attempt.in_recovery = row.try_get(1).ok();
-                    }
-                }
-                Err(failure) => {
-                    attempt.outcome = Outcome::Error;
-                    attempt.code = failure.code();
-                    attempt.text = Some(failure.text());
-                }
+            let mut attempt = Attempt::ended_now(n, began, self.ask().await);
+            // A read that failed changed nothing, whatever its failure proves.
+            if attempt.outcome != Outcome::Ok {
+                attempt.outcome = Outcome::Error;
             }
             self.journal.add(attempt)?;
             sleep_until(start + self.every).await;
         }
-        self.journal.finish();
-        Ok(())
+        self.journal.finish()
+    }
+
+    async fn ask(&self) -> Result<Answer, Failure> {
+        let session = self.door.open().await.map_err(Failure::NotSent)?;
+        let rows = session.run(SQL, &[]).await?;
+        let Some(row) = rows.first() else { return Ok(Answer::default()) };
+        Ok(Answer {
+            server: row.try_get::<_, Option<&str>>(0).ok().flatten().and_then(|text| text.parse().ok()),
+            in_recovery: row.try_get(1).ok(),
+            port: row.try_get::<_, Option<i32>>(2).ok().flatten().and_then(|port| u16::try_from(port).ok()),
+            ..Answer::default()
+        })
     }
 }

@@ -1,6 +1,10 @@
 //! One session, with every statement bounded and every warning noticed.
 
+pub(crate) mod target;
+pub(crate) mod tls;
+
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,8 +16,8 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{AsyncMessage, Client, Connection, NoTls, Row};
 
 use crate::outcome::Failure;
-use crate::target::{Resolver, Target};
-use crate::tls::Roots;
+use target::{Resolver, Target};
+use tls::Roots;
 
 /// The bounds of a session.
 #[derive(Debug, Clone, Copy)]
@@ -41,7 +45,7 @@ impl Door {
         Ok(Self { target, bounds, tls, resolver: Resolver::default() })
     }
 
-    /// The same through another host name.
+    /// The same through another host name, or `host:port`.
     pub(crate) fn through(&self, host: &str) -> Self {
         Self {
             target: self.target.through(host),
@@ -49,6 +53,21 @@ impl Door {
             tls: self.tls.clone(),
             resolver: Resolver::default(),
         }
+    }
+
+    /// The same through another host, and for ever at the address that its name has first.
+    pub(crate) fn pinned(&self, host: &str) -> Self {
+        Self { resolver: Resolver::once(), ..self.through(host) }
+    }
+
+    /// The same with another bound for both.
+    pub(crate) fn within(self, bound: Duration) -> Self {
+        Self { bounds: Bounds { connect: bound, statement: bound }, ..self }
+    }
+
+    /// Where the next session would go.
+    pub(crate) async fn address(&self) -> anyhow::Result<SocketAddr> {
+        Ok(SocketAddr::new(self.resolver.resolve(&self.target).await?, self.target.port))
     }
 
     /// Opens a session within the bound.
@@ -77,10 +96,10 @@ impl Door {
 }
 
 #[derive(Clone, Default)]
-struct Warnings(Arc<Mutex<Vec<String>>>);
+struct Warnings(Arc<Mutex<Vec<(String, String)>>>);
 
 impl Warnings {
-    fn take(&self) -> Vec<String> {
+    fn take(&self) -> Vec<(String, String)> {
         self.0.lock().map(|mut texts| std::mem::take(&mut *texts)).unwrap_or_default()
     }
 }
@@ -96,7 +115,7 @@ where
             && notice.parsed_severity().is_none_or(|severity| severity == Severity::Warning)
             && let Ok(mut texts) = warnings.0.lock()
         {
-            texts.push(format!("{} {}", notice.code().code(), notice.message()));
+            texts.push((notice.code().code().to_owned(), notice.message().to_owned()));
         }
     }
 }
@@ -123,9 +142,23 @@ impl Session {
             .await
             .map_err(|_| Failure::TimedOut)?
             .map_err(Failure::Answered)?;
+        self.unless_warned(rows)
+    }
+
+    /// Runs statements without parameters as one message within the bound; as [`Session::run`] in everything else.
+    pub(crate) async fn batch(&self, sql: &str) -> Result<(), Failure> {
+        self.warnings.take();
+        tokio::time::timeout(self.bound, self.client.batch_execute(sql))
+            .await
+            .map_err(|_| Failure::TimedOut)?
+            .map_err(Failure::Answered)?;
+        self.unless_warned(())
+    }
+
+    fn unless_warned<T>(&self, answer: T) -> Result<T, Failure> {
         match self.warnings.take().pop() {
-            Some(text) => Err(Failure::Warned(text)),
-            None => Ok(rows),
+            Some((code, text)) => Err(Failure::Warned { code, text }),
+            None => Ok(answer),
         }
     }
 

@@ -4,6 +4,7 @@
 //! A parameter that is not understood is an error: a test must not pass because a setting was ignored.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,8 @@ pub(crate) struct Target {
     pub(crate) port: u16,
     /// Whether TLS is verified.
     pub(crate) verify: bool,
+    /// The file of the certificate authority that the URI names.
+    pub(crate) authority: Option<PathBuf>,
     config: Config,
 }
 
@@ -36,16 +39,19 @@ impl Target {
         let (authority, rest) = rest.split_once('/').context("the URI names no database")?;
         let (database, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (user, address) = authority.rsplit_once('@').context("the URI names no user")?;
-        let (user, password) = user.split_once(':').context("the URI holds no password")?;
-        let (host, port) = address.rsplit_once(':').unwrap_or((address, "5432"));
-        let port = port.parse().with_context(|| format!("port {port:?}"))?;
+        let (user, password) = user.split_once(':').map_or((user, None), |(user, word)| (user, Some(word)));
+        anyhow::ensure!(!address.contains(','), "the URI names several hosts; this client needs exactly one");
+        let (host, port) = host_and_port(address)?;
         let mut config = Config::new();
         config
             .user(decode(user)?)
-            .password(decode(password)?)
             .dbname(decode(database)?)
             .application_name("matriarch-client")
             .ssl_mode(SslMode::Disable);
+        if let Some(password) = password {
+            config.password(decode(password)?);
+        }
+        let mut authority = None;
         let mut verify = false;
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (key, value) =
@@ -80,22 +86,33 @@ impl Target {
                 "tcp_user_timeout" => {
                     config.tcp_user_timeout(Duration::from_millis(number()?));
                 }
-                // The file is given on the command line; these name what we always do.
-                "sslrootcert"
-                | "target_session_attrs"
-                | "application_name"
-                | "channel_binding"
-                | "options" => {}
+                "sslrootcert" => authority = Some(PathBuf::from(value)),
+                // These name what we always do.
+                "target_session_attrs" | "application_name" | "channel_binding" | "options" => {}
                 other => bail!("parameter {other} of the URI is not understood"),
             }
         }
-        Ok(Self { host: host.to_owned(), port, verify, config })
+        Ok(Self { host, port: port.unwrap_or(5432), verify, authority, config })
     }
 
-    /// The same database through another host name.
+    /// The same database through another host name, or `host:port`.
     #[must_use]
     pub(crate) fn through(&self, host: &str) -> Self {
-        Self { host: host.to_owned(), ..self.clone() }
+        match host_and_port(host) {
+            Ok((host, port)) => Self { host, port: port.unwrap_or(self.port), ..self.clone() },
+            Err(_) => Self { host: host.to_owned(), ..self.clone() },
+        }
+    }
+
+    /// The same with this password where the URI holds none.
+    #[must_use]
+    pub(crate) fn or_password(mut self, password: Option<String>) -> Self {
+        if let Some(password) = password
+            && self.config.get_password().is_none()
+        {
+            self.config.password(password);
+        }
+        self
     }
 
     /// What to connect with, to this address under the name.
@@ -104,6 +121,18 @@ impl Target {
         config.host(&self.host).hostaddr(address).port(self.port);
         config
     }
+}
+
+/// `host`, `host:port`, `address`, `[address]` or `[address]:port`.
+fn host_and_port(text: &str) -> anyhow::Result<(String, Option<u16>)> {
+    let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((host, rest)) => (host, rest.strip_prefix(':')),
+        None if text.parse::<IpAddr>().is_ok() => (text, None),
+        None => text.rsplit_once(':').map_or((text, None), |(host, port)| (host, Some(port))),
+    };
+    anyhow::ensure!(!host.is_empty(), "no host in {text:?}");
+    let port = port.map(|port| port.parse().with_context(|| format!("port {port:?}"))).transpose()?;
+    Ok((host.to_owned(), port))
 }
 
 fn decode(text: &str) -> anyhow::Result<String> {
@@ -124,13 +153,19 @@ fn decode(text: &str) -> anyhow::Result<String> {
     String::from_utf8(bytes).context("the URI is not UTF-8")
 }
 
-/// Resolves one name, and remembers the answer for [`NAME_KEPT`].
+/// Resolves one name, and remembers the answer for [`NAME_KEPT`], or for ever.
 #[derive(Debug, Default)]
 pub(crate) struct Resolver {
+    for_ever: bool,
     known: Mutex<Option<(String, IpAddr, Instant)>>,
 }
 
 impl Resolver {
+    /// One that asks until there is an answer and never again.
+    pub(crate) fn once() -> Self {
+        Self { for_ever: true, known: Mutex::default() }
+    }
+
     /// The first address of this host.
     pub(crate) async fn resolve(&self, target: &Target) -> anyhow::Result<IpAddr> {
         if let Ok(address) = target.host.parse() {
@@ -139,7 +174,7 @@ impl Resolver {
         if let Ok(known) = self.known.lock()
             && let Some((host, address, at)) = &*known
             && *host == target.host
-            && at.elapsed() < NAME_KEPT
+            && (self.for_ever || at.elapsed() < NAME_KEPT)
         {
             return Ok(*address);
         }
@@ -172,6 +207,18 @@ mod tests {
         assert_eq!(target.config.get_dbname(), Some("app"));
         assert_eq!(target.config.get_tcp_user_timeout(), Some(&Duration::from_secs(3)));
         assert_eq!(target.through("pg-0").host, "pg-0");
+        let beside = target.through("127.0.0.1:5433");
+        assert_eq!((beside.host.as_str(), beside.port), ("127.0.0.1", 5433));
+    }
+
+    #[test]
+    fn reads_what_a_person_types() {
+        let target = Target::parse("postgres://me@[::1]/db?sslrootcert=/ca.pem&sslmode=require").unwrap();
+        assert_eq!((target.host.as_str(), target.port, target.verify), ("::1", 5432, true));
+        assert_eq!(target.authority.as_deref(), Some(std::path::Path::new("/ca.pem")));
+        assert_eq!(target.config.get_password(), None);
+        let target = target.or_password(Some("secret".to_owned()));
+        assert_eq!(target.config.get_password(), Some(&b"secret"[..]));
     }
 
     #[test]
@@ -181,6 +228,9 @@ mod tests {
             "postgresql://a:b@c/d?sslmode=prefer",
             "postgresql://a:b@c/d?hold=1",
             "postgresql://c/d",
+            "postgresql://a:b@c,e/d",
+            "postgresql://a:b@c:port/d",
+            "postgresql://a:b@/d",
             "postgresql://a:%zz@c/d",
         ] {
             assert!(Target::parse(uri).is_err(), "{uri}");
