@@ -4,6 +4,7 @@
 //! it, and may be dropped at any await: what it had begun is then doubted in [`super::tracked`], not assumed. An act
 //! that is repeated after it succeeded changes nothing.
 
+mod catch_up;
 mod clone;
 mod follow;
 mod fork;

@@ -9,7 +9,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use ha::{Bootstrap, FenceToken, Gate, Names, Upstream};
+use ha::{Bootstrap, FenceToken, Gate, Names};
 use postgres::Session;
 use postgres::binaries::Binaries;
 use postgres::command::controldata::{self, ControlData};
@@ -18,7 +18,7 @@ use postgres::history::plant;
 use postgres::session::ConnectError;
 use postgres::settings::{Access, floors};
 
-use super::{keep_won, still_won};
+use super::{catch_up, keep_won, still_won};
 use crate::clock;
 use crate::driver::context::Context;
 use crate::supervised::{PostmasterState, StartCommand};
@@ -44,15 +44,12 @@ pub(super) async fn standby(context: &Context) -> anyhow::Result<()> {
         let upstream = match rewound_to {
             Some(upstream) => upstream,
             // An earlier life rewound it.
-            None => leader(context)?,
+            None => {
+                let state = context.record.get();
+                catch_up::leader(state.record(), &context.member(), &context.channel.heard())?
+            }
         };
-        // Another leader's log may lack what this one holds, and nobody can measure it before it is consistent (P12).
-        let record = super::follow::recorded(context, &upstream)?;
-        ensure!(
-            record.timeline == timeline,
-            "rewound to timeline {timeline}, and the leader is on {}",
-            record.timeline
-        );
+        catch_up::same_log(&super::follow::recorded(context, &upstream)?, timeline)?;
         // Without a leader it would never be consistent, and nothing would give it one: it is started when there is one.
         super::follow::promise(context, &upstream)
             .await
@@ -69,24 +66,6 @@ pub(super) async fn standby(context: &Context) -> anyhow::Result<()> {
     launch(context, &binaries).await?;
     watch(context, WATCH_STANDBY).await?;
     Ok(())
-}
-
-/// The recorded leader, as far as it speaks in the life that is recorded.
-fn leader(context: &Context) -> anyhow::Result<Upstream> {
-    let state = context.record.get();
-    let record = state.record().context("a rewound directory needs a leader, and the record is not known")?;
-    let leader = record.leader.as_ref().context("a rewound directory needs a leader, and there is none")?;
-    ensure!(leader.member() != context.member(), "a rewound directory needs another leader than itself");
-    let heard = context.channel.heard();
-    let said = heard.get(&leader.name).map(|peer| &peer.announcement);
-    let said =
-        said.filter(|said| said.boot == leader.boot).context("the recorded leader was not heard yet")?;
-    Ok(Upstream {
-        member: leader.member(),
-        boot: leader.boot,
-        address: said.address.clone(),
-        epoch: record.epoch,
-    })
 }
 
 /// Starts out of recovery behind a closed gate.
