@@ -47,6 +47,7 @@ pub(super) async fn clone(context: &Context, from: &Upstream) -> anyhow::Result<
         "the clone is of another database: {identifier}",
     );
     let from = from.clone();
+    let (me, boot) = (context.member(), context.postmaster.boot());
     context
         .promise
         .update(move |promise| {
@@ -54,7 +55,7 @@ pub(super) async fn clone(context: &Context, from: &Upstream) -> anyhow::Result<
             promise.system_identifier = Some(identifier);
             promise.last_epoch = promise.last_epoch.max(from.epoch);
             promise.last_timeline = record.timeline;
-            promise.last_record = Some(record);
+            promise.keep(&record, &me, boot);
             promise.planted = Vec::new();
             promise.rewinding = false;
             promise.catching_up = None;

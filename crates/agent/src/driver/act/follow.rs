@@ -43,12 +43,14 @@ pub(super) async fn promise(context: &Context, upstream: &Upstream) -> anyhow::R
     ensure!(promise.sealed_below <= upstream.epoch, "sealed below {}", promise.sealed_below);
     ensure!(!promise.rewinding, "a rewind of this directory did not end");
     let epoch = upstream.epoch;
+    let (me, boot) = (context.member(), context.postmaster.boot());
     context
         .promise
         .update(move |promise| {
             promise.last_epoch = promise.last_epoch.max(epoch);
             promise.last_timeline = record.timeline;
-            promise.last_record = Some(record);
+            // Not simply written: a write that somebody put back names the same leader, and a newer one may be known.
+            promise.keep(&record, &me, boot);
         })
         .await?;
     context.tracked.set(|facts| {
