@@ -128,7 +128,8 @@ pub fn seal_report(view: &View) -> Option<SealReport> {
     }
     let position = match &view.postgres {
         Postgres::Standby(standby) if standby.upstream.is_none() && !standby.streaming => standby.end?,
-        Postgres::Stopped(stopped) if stopped.clean => stopped.end?,
+        // A rewound directory that is not consistent yet has no end, whatever its control file says.
+        Postgres::Stopped(stopped) if stopped.clean && promise.catching_up.is_none() => stopped.end?,
         _ => return None,
     };
     Some(SealReport { sealed_below: promise.sealed_below, position })

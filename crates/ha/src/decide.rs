@@ -174,13 +174,7 @@ fn observe(case: &mut Case<'_>) {
     if view.terminating && case.memory.terminating_since.is_none() {
         case.memory.terminating_since = Some(now);
     }
-    if let Some(version) = case.snapshot.version
-        && case.memory.lease_from.as_ref().is_none_or(|(known, _)| known != version)
-    {
-        let from =
-            case.memory.swapped_at.filter(|_| case.memory.rules.deadline_before_request).unwrap_or(now);
-        case.memory.lease_from = Some((version.clone(), from));
-    }
+    asynchronous::observe(case);
     for peer in view.peers.values() {
         let said = &peer.announcement;
         if let Some(report) = &said.report {

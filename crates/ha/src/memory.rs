@@ -58,14 +58,16 @@ pub struct Memory {
     pub(crate) diverged: Option<Epoch>,
     /// When acts that must not be repeated at once were last ordered.
     pub(crate) ordered: BTreeMap<&'static str, Instant>,
-    /// Asynchronous mode: the version of the record last seen, and the instant before the swap that made it was sent.
+    /// Asynchronous mode: the version of the record that this agent wrote last, and the instant before it was first sent.
+    /// None: it has written none, so it cannot know how old the lease is that it reads.
     pub(crate) lease_from: Option<(Version, Instant)>,
     /// Since when this member is asked to lead by force in this epoch.
     pub(crate) forced_since: Option<(Epoch, Instant)>,
     /// The epoch in which a leader was heard that serves: what was asked for by force in it stays refused.
     pub(crate) force_refused: Option<Epoch>,
-    /// When the last swap was wanted.
-    pub(crate) swapped_at: Option<Instant>,
+    /// The version that the last swap was to replace, and when one was first wanted: an earlier try may have been the
+    /// one that took effect.
+    pub(crate) swapped: Option<(Version, Instant)>,
 }
 
 /// A seal report and the life that gave it.
@@ -108,6 +110,13 @@ impl Memory {
     /// To be called by the driver when a swap of this very process is confirmed ([`crate::Swap::won`]), before the
     /// next `decide`. A newer token replaces an older one.
     pub fn won(&mut self, token: FenceToken) {
+        // Told again, when what it was to prove could not begin: no news of the lease.
+        if self.rules.deadline_before_request
+            && self.lease_from.as_ref().is_none_or(|(known, _)| known != token.version())
+            && let Some((_, at)) = self.swapped.take()
+        {
+            self.lease_from = Some((token.version().clone(), at));
+        }
         if self.won.as_ref().is_none_or(|old| old.epoch() <= token.epoch()) {
             self.won = Some(token);
         }

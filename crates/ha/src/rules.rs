@@ -45,7 +45,7 @@ pub struct Rules {
     pub names_of_read_record: bool,
     /// No second change of the electorate before the names of the first are in force (I9).
     pub one_change_at_a_time: bool,
-    /// An empty volume under an initialised record is cloned, never initialised (K15).
+    /// A record that says that the cluster never had data is not believed beside a member's data (K15).
     pub initialise_only_uninitialised: bool,
     /// A proof of a win is void once this member has sealed itself against that epoch (§2, I2).
     pub seal_binds_token: bool,
@@ -53,6 +53,8 @@ pub struct Rules {
     pub start_once: bool,
     /// A lease is waited for again on the snapshot that is swapped on (§5).
     pub lease_at_win: bool,
+    /// A lease gives authority from this agent's own write of it alone, never from a look at it (§5).
+    pub own_lease: bool,
     /// A record of the same epoch and an older generation than one seen before is no record (§2).
     pub newest_generation: bool,
     /// A record that is older than what a peer says it has seen is not swapped on (§2).
@@ -89,6 +91,7 @@ impl Default for Rules {
             seal_binds_token: true,
             start_once: true,
             lease_at_win: true,
+            own_lease: true,
             newest_generation: true,
             heard_generation: true,
             force_once: true,

@@ -9,7 +9,7 @@ use ha::{
 };
 
 use crate::api_server::{Hidden, Request, Response};
-use crate::dice::{MS, SECOND};
+use crate::dice::{Dice, MS, SECOND};
 use crate::event::Event;
 use crate::member::{Agent, Known, Member, State};
 use crate::replay;
@@ -32,6 +32,9 @@ impl World {
             return;
         }
         running.beat = now;
+        // Its first answer from a Postgres that runs comes before or after that of the API server.
+        let runs = !matches!(running.state, State::Down);
+        let looked = if runs { now + Dice::new(self.seed ^ life).millis(0, 150) } else { now };
         running.agent = Some(Agent {
             life,
             memory: Memory::with_rules(rules),
@@ -49,10 +52,12 @@ impl World {
             decision: Decision::default(),
             announced: 0,
             asked: 0,
+            looked,
             next_tick: now,
         });
         self.say(|| format!("pg-{m} agent starts"));
         self.later(0, Event::Tick { m, agent: life });
+        self.later(looked - now, Event::Tick { m, agent: life });
         // As the driver does: a seal that died half-way left a standby off its stream, whose end nobody has found yet.
         let unmeasured =
             |standby: &crate::member::StandbyState| standby.upstream.is_none() && standby.end.is_none();
@@ -121,6 +126,9 @@ impl World {
         let Some(data) = &member.data else { return Postgres::Absent };
         if member.pg_frozen > self.now {
             return Postgres::Unknown { why: "no answer".to_owned() };
+        }
+        if pod.agent.as_ref().is_some_and(|agent| agent.looked > self.now) {
+            return Postgres::Unknown { why: "not looked at yet".to_owned() };
         }
         match &pod.state {
             State::Down => Postgres::Stopped(Stopped {
@@ -481,6 +489,7 @@ impl World {
         let Some(member) = self.members.get_mut(m) else { return };
         let (clock, confirmed_at) = (member.clock(now), member.clock(sent));
         let Some(agent) = member.agent_mut(life) else { return };
+        let first = agent.known.is_none();
         match &mut agent.known {
             Some(known) if known.version > version => {}
             Some(known) if known.version == version => {
@@ -491,6 +500,9 @@ impl World {
                 self.keep_record(m, record);
                 self.nudge(m);
             }
+        }
+        if first {
+            self.at_a_first_look(m);
         }
     }
 

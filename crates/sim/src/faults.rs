@@ -43,7 +43,7 @@ pub enum Heal {
 type Fault = fn(&mut World, usize);
 
 /// Every kind of fault by name, and how often it usually comes.
-pub const FAULTS: [(&str, u64, Fault); 30] = [
+pub const FAULTS: [(&str, u64, Fault); 31] = [
     ("postgres", 12, |w, m| {
         w.say(|| format!("FAULT pg-{m}: Postgres is killed"));
         w.kill_postgres(m);
@@ -89,6 +89,7 @@ pub const FAULTS: [(&str, u64, Fault); 30] = [
     ("laggard", 2, |w, _| w.leave_a_laggard()),
     ("two-left", 1, |w, _| w.leave_two()),
     ("blind", 1, |w, _| w.await_a_blind_seal()),
+    ("forgetting", 1, |w, _| w.await_forgetting()),
 ];
 
 impl World {
@@ -248,6 +249,10 @@ impl World {
 
     fn kill_agent(&mut self, m: usize) {
         let delay = self.dice.millis(200, 5_000);
+        self.kill_agent_for(m, delay);
+    }
+
+    fn kill_agent_for(&mut self, m: usize, delay: u64) {
         let Some(pod) = self.members.get_mut(m).and_then(|member| member.pod.as_mut()) else { return };
         pod.agent = None;
         let pod = pod.boot.0;

@@ -170,6 +170,8 @@ pub struct Agent {
     pub announced: u64,
     /// When the record was last asked for, by the world's clock.
     pub asked: u64,
+    /// When it has first looked at a Postgres that it found running, by the world's clock.
+    pub looked: u64,
     /// The next planned look, so that only one is planned.
     pub next_tick: u64,
 }

@@ -241,6 +241,13 @@ impl Mutation {
         // The gate and the leader's own fencing stand before a loss: scenario `start-as-master-without-the-gate`.
         .standing_still(),
         safety(
+            "initialise-again",
+            "a record that says that the cluster never had data is believed beside a member's data (K15): its own memory of the record stands before it",
+            |r, _| r.initialise_only_uninitialised = false,
+        )
+        .focused(&["record"])
+        .serving(Serves::Redundancy),
+        safety(
             "no-signal-file",
             "a start without authority does not make `standby.signal` first (P24)",
             |_, w| w.signal_before_start = false,
@@ -343,6 +350,13 @@ impl Mutation {
             |r, _| r.lease_at_win = false,
         )
         .focused(&["blind"])
+        .in_asynchronous_mode(),
+        safety(
+            "lease-of-a-look",
+            "an agent that has forgotten when it renewed its lease counts it from when it read the record (§5)",
+            |r, _| r.own_lease = false,
+        )
+        .focused(&["forgetting"])
         .in_asynchronous_mode(),
         safety("no-pre-vote", "a lonely suspicion seals (§4 step 2)", |r, _| r.pre_vote = false)
             .serving(Serves::Progress),

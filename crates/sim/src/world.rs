@@ -94,6 +94,8 @@ pub struct World {
     pub(crate) slow_names: BTreeSet<usize>,
     /// Who sees nothing of a lease, until it seals itself.
     pub(crate) blind: Option<usize>,
+    /// Whose agent was killed, and is cut off once it has read the record.
+    pub(crate) forgetful: Option<usize>,
     /// What was said and what happened, as one number, when somebody wants to compare two lives of one seed.
     pub(crate) digest: Option<RefCell<DefaultHasher>>,
     /// Faults come seldom, so that each can take its course.
@@ -197,6 +199,7 @@ impl World {
             weights,
             slow_names: BTreeSet::new(),
             blind: None,
+            forgetful: None,
             digest: None,
             sparse: false,
             ambushes: BTreeMap::new(),

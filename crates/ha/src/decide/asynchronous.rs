@@ -1,8 +1,9 @@
 //! Asynchronous mode (§1.2, §5): time and the lease in the record instead of a quorum.
 //!
-//! The leader's authority ends before any observer may think so: it counts from before its last renewal was sent and
+//! The leader's authority ends before any observer may think so: it counts from before its own last write was sent and
 //! stops at nine tenths of the lease, an observer counts from when it saw the renewal and waits for five quarters,
-//! which covers clocks that run ten per cent apart in either direction.
+//! which covers clocks that run ten per cent apart in either direction. An agent that has forgotten when it wrote has
+//! no authority until it has written again: what it reads may be as old as the lease.
 
 use std::time::Duration;
 
@@ -57,11 +58,27 @@ pub(super) fn elects(case: &Case<'_>, position: Position) -> bool {
     }
 }
 
+/// Only without a rule does what is read give authority; with all of them, the driver's word of a win does
+/// ([`crate::Memory::won`]).
+pub(super) fn observe(case: &mut Case<'_>) {
+    let (Some(version), rules) = (case.snapshot.version, &case.memory.rules) else { return };
+    let forgotten = case.memory.lease_from.is_none() && !rules.own_lease;
+    let news = case.memory.lease_from.as_ref().is_none_or(|(known, _)| known != version);
+    if forgotten || (news && !rules.deadline_before_request) {
+        case.memory.lease_from = Some((version.clone(), case.now));
+    }
+}
+
 /// The instant at which a leader must stop, unless it renews before.
 pub(super) fn stop_at(case: &Case<'_>) -> Option<Instant> {
     let millis = case.record().lease_millis?;
     let from = case.memory.lease_from.as_ref().map_or(Instant(0), |(_, at)| *at);
     Some(from.after(Duration::from_millis(millis.saturating_mul(9) / 10)))
+}
+
+/// Whether this term's lease is over before its leader could start.
+pub(super) fn is_over(case: &Case<'_>) -> bool {
+    stop_at(case).is_some_and(|at| case.now >= at)
 }
 
 /// Renews the lease every third of it.

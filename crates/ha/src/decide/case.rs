@@ -90,7 +90,9 @@ impl<'a> Case<'a> {
             record.generation = self.record().generation + 1;
         }
         let swap = Swap { expect: version.clone(), record: Box::new(record), purpose };
-        self.memory.swapped_at = Some(self.now);
+        if self.memory.swapped.as_ref().is_none_or(|(known, _)| known != version) {
+            self.memory.swapped = Some((version.clone(), self.now));
+        }
         self.act(Action::Swap(swap));
         true
     }

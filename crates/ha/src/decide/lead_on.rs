@@ -12,6 +12,7 @@ use crate::record::{LeaderId, Record};
 use crate::types::MemberId;
 use crate::view::{Postgres, Standby, Stopped};
 
+use super::asynchronous;
 use super::campaign;
 use super::case::{Case, names_for};
 use super::follow::RESTART;
@@ -73,7 +74,12 @@ fn down(case: &mut Case<'_>, stopped: &Stopped) {
         && !view.promise.rewinding
         && view.promise.bootstrap != Bootstrap::Empty;
     if holds_token(case) && completed && !view.terminating {
-        start_primary(case);
+        if asynchronous::is_over(case) {
+            // The answer took so long that it would have to stop at once.
+            raise(case);
+        } else {
+            start_primary(case);
+        }
         return;
     }
     if !case.memory.rules.start_as_standby && completed && case.names_this_life() {

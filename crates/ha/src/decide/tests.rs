@@ -458,5 +458,6 @@ fn i2_a_proof_is_void_once_the_winner_has_sealed_against_its_epoch() {
     assert!(!late(Epoch(3)).iter().any(|action| matches!(action, Action::Promote { .. })));
 }
 
+mod lease;
 mod orphans;
 mod wishes;

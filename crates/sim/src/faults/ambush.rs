@@ -29,6 +29,8 @@ pub(crate) enum Moment {
     Renewed,
     /// A renewed lease, whose holder will hear of it late.
     Prolonged,
+    /// A renewed lease, whose holder's agent will die before the next renewal.
+    Forgotten,
     /// An electorate was widened.
     Widened,
     /// An electorate was widened because of a wish that is taken back.
@@ -51,6 +53,8 @@ pub enum Blow {
     Agent(usize),
     /// The API server is up again, and this member's agent asks it at once.
     ApiBack(usize),
+    /// The agent is killed, sometimes Postgres too, and the record is the last that it reads for a while.
+    Forgets(usize),
     /// The recorded leader dies.
     Leader,
     /// Two are left, the others have no power, and a human asks for the first of the two.
@@ -96,6 +100,13 @@ impl World {
     /// The holder of a lease hears late that it has renewed it, and is cut off then.
     pub(super) fn await_prolonging(&mut self) {
         self.lie_in_wait(Moment::Prolonged, 1);
+    }
+
+    /// The holder of a lease forgets when it renewed it, reads the record, and is cut off then.
+    pub(super) fn await_forgetting(&mut self) {
+        if self.settings.mode == DurabilityMode::Async {
+            self.lie_in_wait(Moment::Forgotten, 1);
+        }
     }
 
     /// A standby sees nothing of a lease that goes on being renewed; once it has sealed itself it is the leader's turn.
@@ -274,19 +285,37 @@ impl World {
             self.later(deaf, Event::Heal(Heal::ApiLink(m)));
             self.let_go(Moment::Prolonged);
         }
+        if self.springs(Moment::Forgotten, 800) {
+            let when = self.dice.millis(3_000, 4_900);
+            self.later(when, Event::Struck { blow: Blow::Forgets(m) });
+            self.let_go(Moment::Forgotten);
+        }
         None
     }
 
     /// A member hears of a renewal. When that is late, it is the last that it hears for a while.
     pub(crate) fn at_a_late_answer(&mut self, m: usize) {
         if self.api.deaf.remove(&m).is_some() && !self.calm {
-            let until = self.dice.millis(16_000, 24_000);
-            self.say(|| format!("FAULT pg-{m}: cut off"));
-            self.net.isolate(m, false);
-            self.lose_api(m);
-            self.later(until, Event::Heal(Heal::Cut(m)));
-            self.later(until, Event::Heal(Heal::ApiLink(m)));
+            self.cut_off_for_long(m);
         }
+    }
+
+    /// An agent has read the record for the first time in its life.
+    pub(crate) fn at_a_first_look(&mut self, m: usize) {
+        if self.forgetful == Some(m) && !self.calm {
+            self.forgetful = None;
+            self.cut_off_for_long(m);
+        }
+    }
+
+    /// Above the time that a lease lasts, for whoever waits for its end.
+    fn cut_off_for_long(&mut self, m: usize) {
+        let until = self.dice.millis(16_000, 24_000);
+        self.say(|| format!("FAULT pg-{m}: cut off"));
+        self.net.isolate(m, false);
+        self.lose_api(m);
+        self.later(until, Event::Heal(Heal::Cut(m)));
+        self.later(until, Event::Heal(Heal::ApiLink(m)));
     }
 
     /// This leader has widened an electorate, or narrowed one.
@@ -340,6 +369,15 @@ impl World {
                     agent.asked = 0;
                 }
                 self.nudge(m);
+            }
+            Blow::Forgets(m) => {
+                // Soon enough for PID 1 to leave Postgres alone; or that is gone, too.
+                let (delay, gone) = (self.dice.millis(1_000, 1_900), self.dice.permille(500));
+                self.forgetful = Some(m);
+                self.kill_agent_for(m, delay);
+                if gone {
+                    self.kill_postgres(m);
+                }
             }
             Blow::Leader => {
                 if let Some(leader) = self.leader().filter(|leader| *leader < self.real()) {

@@ -99,9 +99,10 @@ impl World {
         let same_epoch = self.dice.permille(500);
         let old: Vec<usize> = (0..self.api.backups.len())
             .filter(|i| {
-                self.api.backups.get(*i).is_some_and(|old| {
-                    old.is_older_than(now) && old.leader.is_some() && (old.epoch == now.epoch) == same_epoch
-                })
+                self.api
+                    .backups
+                    .get(*i)
+                    .is_some_and(|old| old.is_older_than(now) && (old.epoch == now.epoch) == same_epoch)
             })
             .collect();
         // A member that has not seen the newest cannot know: no protocol survives that.
