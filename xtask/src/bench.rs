@@ -27,12 +27,20 @@ enum What {
     },
 }
 
+/// With one of these nothing is measured, so it needs neither a rig nor images.
+const TELLING: [&str; 3] = ["--table", "--help", "-h"];
+
 /// Starts the rig unless it runs, brings this tree onto it, and measures. A series goes on where it was left.
 ///
 /// # Errors
 /// When something of that cannot be started.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let What::Failover { arguments } = &arguments.what;
+    if arguments.iter().any(|argument| TELLING.contains(&argument.as_str())) {
+        let mut tell = crate::this::cargo(["run", "--quiet", "--locked", "--package", "matriarch-e2e", "--"]);
+        let status = tell.arg("failover").args(arguments).status().context("telling what was measured")?;
+        return Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
     let _rig = StartedRig::unless_running(None, &["--fsync"])?;
     let mut program = end_to_end::program()?;
     if let Some(peer) = peer(arguments) {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::scenarios::{SCENARIOS, Scenario};
 use crate::world::World;
@@ -62,8 +63,18 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode> {
             return bench::tell(what).map(|()| ExitCode::SUCCESS);
         }
         let world = World::open(arguments.kubeconfig.as_ref(), arguments.client_image.clone()).await?;
-        let outcome = bench::run(&world, what).await;
-        faults::mend(&world).await?;
+        let outcome = tokio::select! {
+            outcome = bench::run(&world, what) => outcome,
+            signal = interrupted() => Err(anyhow::anyhow!("ended by {signal}; what was measured is in the file")),
+        };
+        if let Err(error) = faults::mend(&world).await {
+            eprintln!("error: mending: {error:#}");
+        }
+        for namespace in world.namespaces() {
+            if let Err(error) = world.remove_namespace(&namespace).await {
+                eprintln!("error: removing {namespace}: {error:#}");
+            }
+        }
         return outcome.map(|()| ExitCode::SUCCESS);
     }
     let chosen: Vec<&Scenario> = SCENARIOS.iter().filter(|scenario| is_chosen(arguments, scenario)).collect();
@@ -125,6 +136,19 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode> {
         println!("{passed} passed, {failed} failed");
     }
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Waits for the signals that end a program: whoever ends a series must not leave a node without power.
+async fn interrupted() -> &'static str {
+    let wait = async |kind| match signal(kind) {
+        Ok(mut signals) => signals.recv().await,
+        // Then it ends as programs do by default.
+        Err(_) => std::future::pending().await,
+    };
+    tokio::select! {
+        _ = wait(SignalKind::interrupt()) => "SIGINT",
+        _ = wait(SignalKind::terminate()) => "SIGTERM",
+    }
 }
 
 fn is_chosen(arguments: &Arguments, scenario: &Scenario) -> bool {

@@ -46,7 +46,11 @@ pub(crate) struct Line {
     pub(crate) from: String,
     /// The master afterwards.
     pub(crate) to: String,
-    /// From the fault to a later epoch that is open, as an observer of the record saw it; none where there was none.
+    /// How long it took to make the fault: an upper bound of what the epoch's time has of the way to it.
+    #[serde(default)]
+    pub(crate) made_ms: u64,
+    /// From before the fault was made to a later epoch that is open, as an observer of the record saw it; none where there
+    /// was none.
     #[serde(default)]
     pub(crate) epoch_ms: Option<u64>,
     /// The longest time without an acknowledgement from the fault until writes went on, by kind of connection. Of a fault

@@ -53,13 +53,15 @@ fn failures(out: &mut String, lines: &[Line]) {
     if failed.is_empty() {
         return;
     }
-    out.push_str("\n| when | system | settings | fault | what went wrong |\n|---|---|---|---|---|\n");
+    out.push_str("\n| when | system | settings | fault | longest gap ms | what went wrong |\n|---|---|---|---|---|---|\n");
     for line in failed {
         let series = line.series();
         let what: String = line.failure.iter().flat_map(|text| text.chars()).take(300).collect();
         let what = what.replace('|', "\\|").replace('\n', " ");
         let settings = table::settings(&series);
-        let _ = writeln!(out, "| {} | {} | {settings} | {} | {what} |", line.at, series.peer, line.fault);
+        let gap = line.longest_gap().map_or_else(|| "-".to_owned(), |ms| ms.to_string());
+        let _ =
+            writeln!(out, "| {} | {} | {settings} | {} | {gap} | {what} |", line.at, series.peer, line.fault);
     }
 }
 
@@ -105,8 +107,12 @@ fn machines(out: &mut String, lines: &[Line]) {
 fn commands(out: &mut String, lines: &[Line]) {
     let mut series: BTreeMap<Series, (Vec<String>, usize)> = BTreeMap::new();
     for ((of, fault), lines) in grouped(lines) {
-        let (faults, reps) = series.entry(of).or_default();
-        faults.push(fault);
+        // A peer is measured in several forms by one command, such as `patroni-fastest`, and ours along with it.
+        let peer = of.peer.split('-').next().unwrap_or_default().to_owned();
+        let (faults, reps) = series.entry(Series { peer, ..of }).or_default();
+        if !faults.contains(&fault) {
+            faults.push(fault);
+        }
         *reps = (*reps).max(lines.len());
     }
     out.push_str("\n## Again\n\n```sh\n");
@@ -140,16 +146,25 @@ mod tests {
             ..Line::default()
         };
         let failed = Line { failure: Some("not | whole\nagain".to_owned()), ..line("delete", false) };
-        let lines = [line("node-power", false), line("delete", false), failed, line("delete", true)];
+        let patroni = |form: &str| Line { peer: format!("patroni-{form}"), ..line("delete", false) };
+        let lines = [
+            line("node-power", false),
+            line("delete", false),
+            failed,
+            line("delete", true),
+            patroni("a"),
+            patroni("b"),
+        ];
         let page = page(&lines, None);
         for expected in [
             "| matriarch | defaults | delete | kept | 1 | 1 | 700 |",
             "| matriarch | defaults, slice changes | delete | kept | 1 | 0 | 700 |",
-            "1 of 4.",
-            "| not \\| whole again |",
-            "| 2 | - | 6.18 | - | - | - | 4 |",
+            "1 of 6.",
+            "| delete | 700 | not \\| whole again |",
+            "| 2 | - | 6.18 | - | - | - | 6 |",
             "cargo xtask bench failover --faults delete,node-power --reps 2\n",
             "cargo xtask bench failover --faults delete --reps 1 --slice-changes\n",
+            "--slice-changes\ncargo xtask bench failover --faults delete --reps 1 --peer patroni\n```",
             "| node-power | node power-cut | a new epoch |",
         ] {
             assert!(page.contains(expected), "{expected} is not in\n{page}");

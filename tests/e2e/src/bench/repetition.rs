@@ -90,6 +90,7 @@ pub(crate) async fn once<S: System>(
         } else {
             fault.strike(world, &victim).await?;
         }
+        line.made_ms = now().saturating_sub(at) / 1000;
         let made = Made { world, system, fault, conditions, observed: &observed, victim: &victim, term, at };
         let mut wrong = Vec::new();
         made.see_it_through(client, &mut line, &mut wrong).await;

@@ -38,7 +38,8 @@ pub(crate) async fn measure<S: System>(
         slice_changes: arguments.slice_changes,
     };
     let known = known(&arguments.out)?;
-    let known = known.into_iter().filter(|line| line.series() == wanted).map(|line| line.fault).collect();
+    let known: Vec<String> =
+        known.into_iter().filter(|line| line.series() == wanted).map(|line| line.fault).collect();
     let todo = missing(faults, arguments.reps, &known);
     println!(
         "{} repetitions to do, {} of {} are in {}",
@@ -51,11 +52,11 @@ pub(crate) async fn measure<S: System>(
         return Ok(());
     }
     if !arguments.slice_changes {
-        return all::<S>(world, &todo, &conditions, &arguments.out).await;
+        return Box::pin(all::<S>(world, &todo, &conditions, &arguments.out)).await;
     }
     let namespace = slices::make(world).await?;
     let outcome = tokio::select! {
-        outcome = all::<S>(world, &todo, &conditions, &arguments.out) => outcome,
+        outcome = Box::pin(all::<S>(world, &todo, &conditions, &arguments.out)) => outcome,
         never = slices::change(world, &namespace) => match never {},
     };
     world.remove_namespace(&namespace).await?;
@@ -71,7 +72,7 @@ fn known(file: &Path) -> Result<Vec<Line>> {
 }
 
 /// Round by round, so that a series that is cut short has something of every fault.
-fn missing(faults: &[Fault], reps: u32, known: &Vec<String>) -> Vec<Fault> {
+fn missing(faults: &[Fault], reps: u32, known: &[String]) -> Vec<Fault> {
     let there = |fault: Fault| known.iter().filter(|name| *name == fault.name()).count();
     (0..reps as usize)
         .flat_map(|round| faults.iter().copied().filter(move |fault| there(*fault) <= round))
@@ -87,7 +88,7 @@ async fn all<S: System>(world: &World, todo: &[Fault], conditions: &Conditions, 
             let outcome = attempt(world, &mut system, *fault, conditions).await;
             let failed = outcome.as_ref().map_or(true, |line| line.failure.is_some());
             if failed {
-                start_over(world, &mut system).await?;
+                start_over(world, &mut system).await;
             }
             match outcome {
                 Ok(line) => {
@@ -126,17 +127,18 @@ async fn attempt<S: System>(
     repetition::once(world, known, fault, conditions).await
 }
 
-/// Mends, shows what can be shown, and forgets the system.
-async fn start_over<S: System>(world: &World, system: &mut Option<S>) -> Result<()> {
+/// Mends, shows what can be shown, and forgets the system. What of that fails is told: the next one is a new one anyway.
+async fn start_over<S: System>(world: &World, system: &mut Option<S>) {
     // The API server first, or nothing can be shown.
     if let Err(error) = faults::mend(world).await {
         eprintln!("warning: mending: {error:#}");
     }
     if let Some(system) = system.take() {
         diagnose::dump(world).await;
-        system.remove(world).await?;
+        if let Err(error) = system.remove(world).await {
+            eprintln!("warning: removing: {error:#}");
+        }
     }
-    Ok(())
 }
 
 fn in_short(line: &Line) -> String {
@@ -158,7 +160,7 @@ mod tests {
         let known = vec!["delete".to_owned(), "delete".to_owned(), "container".to_owned()];
         let todo = missing(&faults, 3, &known);
         assert_eq!(todo, [Fault::Postmaster, Fault::Postmaster, Fault::Delete, Fault::Postmaster]);
-        assert_eq!(missing(&faults, 1, &Vec::new()), faults);
+        assert_eq!(missing(&faults, 1, &[]), faults);
         assert!(missing(&[Fault::Delete], 2, &known).is_empty());
     }
 }

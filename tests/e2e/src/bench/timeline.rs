@@ -163,9 +163,9 @@ pub(crate) fn acknowledged(log: &str) -> Result<Acks> {
 mod tests {
     use super::*;
 
-    fn view(master: &str, term: u64, open: bool, roles: &[(&str, &str)]) -> Option<View> {
+    fn view(master: &str, term: u64, open: bool, roles: &[(&str, &str)]) -> View {
         let roles = roles.iter().map(|(name, role)| ((*name).to_owned(), (*role).to_owned())).collect();
-        Some(View { master: Some(master.to_owned()), term, open, roles })
+        View { master: Some(master.to_owned()), term, open, roles }
     }
 
     #[test]
@@ -188,11 +188,11 @@ mod tests {
     fn a_timeline_counts_in_buckets_and_keeps_only_changes() {
         let observed = Observed::default();
         let before = view("pg-0", 1, true, &[("pg-0", "master"), ("pg-1", "replica")]);
-        observed.add(500_000, before.clone());
-        observed.add(600_000, before);
+        observed.add(500_000, Some(before.clone()));
+        observed.add(600_000, Some(before));
         observed.add(2_100_000, None);
-        observed.add(2_300_000, view("pg-1", 2, false, &[("pg-1", "replica")]));
-        observed.add(2_400_000, view("pg-1", 2, true, &[("pg-1", "master")]));
+        observed.add(2_300_000, Some(view("pg-1", 2, false, &[("pg-1", "replica")])));
+        observed.add(2_400_000, Some(view("pg-1", 2, true, &[("pg-1", "master")])));
         assert_eq!(observed.opened_after(1), Some(2_400_000));
         assert_eq!(observed.opened_after(2), None);
         assert_eq!(observed.last().unwrap().term, 2);
