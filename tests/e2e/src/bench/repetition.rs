@@ -186,6 +186,8 @@ impl<S: System> Made<'_, S> {
         line.healing_gap_ms = gaps(&healing);
         let from = window.fault.saturating_sub(u64::try_from(BEFORE.as_micros()).unwrap_or(0));
         let to = window.healed.min(window.over.saturating_add(AFTER));
+        // A log that still grows may end within a line.
+        client.stop(world).await?;
         let acks = timeline::acknowledged(&client.log(world).await?)?;
         line.timeline = Some(self.observed.timeline(&acks, from, window.fault, to));
         let judged = client.judge(world, self.system.cluster()).await?;
