@@ -5,6 +5,7 @@
 //! goes on. Each repetition is one JSON line, appended and flushed as soon as it is known, so that a long series can be done
 //! in parts: what is there already is not measured again. Table, page and pictures are made from such lines alone.
 
+mod isolated;
 mod line;
 mod machine;
 mod page;
@@ -101,6 +102,9 @@ pub(crate) fn tell(arguments: &Arguments) -> Result<()> {
         eprintln!("warning: {warning}");
     }
     println!("{}", table::table(&found.lines));
+    if let Some(table) = table::isolated(&found.lines) {
+        println!("{table}");
+    }
     if let Some(directory) = &arguments.picture {
         let count = picture::write(&found.lines, directory)?;
         println!("{count} pictures in {}", directory.display());

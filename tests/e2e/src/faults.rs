@@ -163,6 +163,11 @@ impl Fault {
         }
     }
 
+    /// Whether the master lives on where others do not hear it, or it does not hear them.
+    pub(crate) fn cuts_off(self) -> bool {
+        matches!(self, Self::NodeNetwork | Self::NodeDeaf | Self::NodeMute)
+    }
+
     /// Whether it is made while the controller is down: a planned change is asked of the members themselves, where the
     /// controller would put it right at once.
     pub(crate) fn without_controller(self) -> bool {

@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::isolated::Isolated;
 use super::machine::Machine;
 use super::timeline::Timeline;
 
@@ -68,10 +69,13 @@ pub(crate) struct Line {
     pub(crate) doubtful: u64,
     /// Acknowledged rows that were not found: some of `acknowledged`, and a failure.
     pub(crate) lost: u64,
+    /// Of a fault that cuts the master off: what a session on its side was told. Its rows are among those above, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) isolated: Option<Isolated>,
     /// What attempts failed with, by outcome and SQLSTATE.
     #[serde(default)]
     pub(crate) failures: BTreeMap<String, u64>,
-    /// What went wrong; the figures of such a line are not among the percentiles.
+    /// What went wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) failure: Option<String>,
     /// On what.

@@ -21,10 +21,17 @@ pub(crate) fn page(lines: &[Line], pictures: Option<&Path>) -> String {
          without an acknowledged write from the fault until both write again, from the clients' own logs; the epoch is when an \
          observer of the record saw the next one open. Afterwards everything acknowledged is looked for in the database: `lost` \
          counts what is missing. A repetition that lost something, or was not whole again without a human, is a failed one; its \
-         times are in no percentile. Percentiles are of the nearest rank; the 99th is only given of a hundred repetitions or more.\n\n\
+         times are among the percentiles all the same. Percentiles are of the nearest rank; the 99th is only given of a hundred repetitions or more.\n\n\
          ## Longest time without an acknowledged write\n\n",
     );
     out.push_str(&table::table(lines));
+    if let Some(table) = table::isolated(lines) {
+        out.push_str(
+            "\n## The old master on the cut-off side\n\nWhat a kept session on its own node, at its own address, was still \
+             acknowledged after the cut was made.\n\n",
+        );
+        out.push_str(&table);
+    }
     faults(&mut out, lines);
     failures(&mut out, lines);
     if let Some(directory) = pictures {
@@ -157,7 +164,7 @@ mod tests {
         ];
         let page = page(&lines, None);
         for expected in [
-            "| matriarch | defaults | delete | kept | 1 | 1 | 700 |",
+            "| matriarch | defaults | delete | kept | 2 | 1 | 700 |",
             "| matriarch | defaults, slice changes | delete | kept | 1 | 0 | 700 |",
             "1 of 6.",
             "| delete | 700 | not \\| whole again |",

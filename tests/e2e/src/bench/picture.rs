@@ -44,8 +44,8 @@ pub(crate) fn write(lines: &[Line], directory: &Path) -> Result<usize> {
     Ok(chosen.len())
 }
 
-/// Of each fault and setting the repetition in the middle, by its longest gap, failed ones left out, with the name of its
-/// file. A setting is told by its place among those there are.
+/// Of each fault and setting the repetition in the middle, by its longest gap, with the name of its file; a failed one only
+/// where all failed. A setting is told by its place among those there are.
 pub(crate) fn chosen(lines: &[Line]) -> Vec<(String, &Line)> {
     let mut settings: BTreeMap<String, usize> = BTreeMap::new();
     for line in lines {
@@ -54,8 +54,10 @@ pub(crate) fn chosen(lines: &[Line]) -> Vec<(String, &Line)> {
     }
     let mut chosen = Vec::new();
     for ((series, fault), lines) in grouped(lines) {
-        let mut good: Vec<&Line> =
-            lines.into_iter().filter(|line| line.failure.is_none() && line.timeline.is_some()).collect();
+        let mut good: Vec<&Line> = lines.into_iter().filter(|line| line.timeline.is_some()).collect();
+        if good.iter().any(|line| line.failure.is_none()) {
+            good.retain(|line| line.failure.is_none());
+        }
         good.sort_by_key(|line| line.longest_gap());
         let Some(line) = good.get((good.len().max(1) - 1) / 2) else { continue };
         let setting = match settings.get(&series.settings) {
@@ -299,6 +301,8 @@ mod tests {
         let chosen = chosen(&lines);
         let shown: Vec<_> = chosen.iter().map(|(name, line)| (name.as_str(), line.longest_gap())).collect();
         assert_eq!(shown, [("matriarch-delete-settings0.svg", Some(500))]);
+        let failed = [Line { failure: Some("lost".to_owned()), ..line(600) }];
+        assert_eq!(super::chosen(&failed).len(), 1);
     }
 
     #[test]

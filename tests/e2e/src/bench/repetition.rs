@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::isolated::Inside;
 use super::line::Line;
 use super::machine::Machine;
 use super::system::System;
@@ -67,6 +68,7 @@ pub(crate) async fn once<S: System>(
         }
         let node = Some(world.node_besides(&[&victim.node]).await?);
         let client = Client::start(world, system.cluster(), &Wish { node, ..Wish::default() }).await?;
+        let inside = Inside::start(world, system.cluster(), fault, &victim).await?;
         let (term, _) = wait::until("a first look", HANG, async || {
             let view = observed.last().filter(|view| view.open && view.master.as_ref() == Some(&victim.pod));
             Ok(view.map(|view| view.term).ok_or_else(|| "nothing".to_owned()))
@@ -93,7 +95,7 @@ pub(crate) async fn once<S: System>(
         line.made_ms = now().saturating_sub(at) / 1000;
         let made = Made { world, system, fault, conditions, observed: &observed, victim: &victim, term, at };
         let mut wrong = Vec::new();
-        made.see_it_through(client, &mut line, &mut wrong).await;
+        made.see_it_through(client, inside, &mut line, &mut wrong).await;
         if !wrong.is_empty() {
             line.failure = Some(wrong.join("; "));
         }
@@ -120,7 +122,13 @@ struct Made<'a, S> {
 }
 
 impl<S: System> Made<'_, S> {
-    async fn see_it_through(&self, client: Client, line: &mut Line, wrong: &mut Vec<String>) {
+    async fn see_it_through(
+        &self,
+        client: Client,
+        inside: Option<Inside>,
+        line: &mut Line,
+        wrong: &mut Vec<String>,
+    ) {
         let mut note = |outcome: Result<()>| {
             if let Err(error) = outcome {
                 wrong.push(format!("{error:#}"));
@@ -155,7 +163,19 @@ impl<S: System> Made<'_, S> {
         line.to = self.observed.last().and_then(|view| view.master).unwrap_or_default();
         line.postgres =
             client.ask(world, &self.system.cluster().write_host()).await.ok().map(|it| it.version);
-        note(self.account(client, window, line).await);
+        let judged = self.account(client, window, line).await;
+        note(judged.map(|judged| add(line, &judged)));
+        if let Some(inside) = inside {
+            let cut = self.at.saturating_add(line.made_ms.saturating_mul(1000));
+            let told = inside.account(world, self.system.cluster(), cut, over).await;
+            note(told.map(|(told, judged)| {
+                line.isolated = Some(told);
+                add(line, &judged);
+            }));
+        }
+        if line.lost > 0 {
+            wrong.push(format!("{} of {} acknowledged rows lost", line.lost, line.acknowledged));
+        }
     }
 
     async fn next_term(&self) -> Result<()> {
@@ -178,7 +198,7 @@ impl<S: System> Made<'_, S> {
     }
 
     /// What the clients say, by themselves and compared with the database.
-    async fn account(&self, client: Client, window: Window, line: &mut Line) -> Result<()> {
+    async fn account(&self, client: Client, window: Window, line: &mut Line) -> Result<Vec<Judgement>> {
         let world = self.world;
         let during = client.between(world, window.fault, window.over).await?;
         let healing = client.between(world, window.over, window.healed).await?;
@@ -190,17 +210,18 @@ impl<S: System> Made<'_, S> {
         client.stop(world).await?;
         let acks = timeline::acknowledged(&client.log(world).await?)?;
         line.timeline = Some(self.observed.timeline(&acks, from, window.fault, to));
-        let judged = client.judge(world, self.system.cluster()).await?;
-        let sum = |count: fn(&Judgement) -> u64| judged.iter().map(count).sum();
-        (line.acknowledged, line.doubtful, line.lost) =
-            (sum(|log| log.ok), sum(|log| log.unknown), sum(|log| log.lost));
-        for (text, count) in judged.iter().flat_map(|log| &log.failures) {
+        client.judge(world, self.system.cluster()).await
+    }
+}
+
+fn add(line: &mut Line, judged: &[Judgement]) {
+    for log in judged {
+        line.acknowledged += log.ok;
+        line.doubtful += log.unknown;
+        line.lost += log.lost;
+        for (text, count) in &log.failures {
             *line.failures.entry(kind_of(text)).or_insert(0) += count;
         }
-        if line.lost > 0 {
-            bail!("{} of {} acknowledged rows lost", line.lost, line.acknowledged);
-        }
-        Ok(())
     }
 }
 

@@ -1,7 +1,8 @@
 //! Percentiles as a table of Markdown. Nearest rank: every figure was measured, none is between two.
 //!
-//! A repetition that failed is counted as such and its times are in no percentile; rows that it lost are counted. A 99th
-//! percentile of less than a hundred repetitions would be their maximum by another name, so there is none.
+//! A repetition that failed is counted as such, and its times count like any other's: without them the figures would be the
+//! better the more fails. A 99th percentile of less than a hundred repetitions would be their maximum by another name, so
+//! there is none.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -20,13 +21,12 @@ pub(crate) fn table(lines: &[Line]) -> String {
          |---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for ((series, fault), lines) in grouped(lines) {
-        let good: Vec<&Line> = lines.iter().copied().filter(|line| line.failure.is_none()).collect();
-        let failed = lines.len() - good.len();
+        let failed = lines.iter().filter(|line| line.failure.is_some()).count();
         let lost: u64 = lines.iter().map(|line| line.lost).sum();
         let acknowledged: u64 = lines.iter().map(|line| line.acknowledged).sum();
-        let epochs = sorted(good.iter().filter_map(|line| line.epoch_ms));
+        let epochs = sorted(lines.iter().filter_map(|line| line.epoch_ms));
         let mut kinds: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
-        for (kind, gap) in good.iter().flat_map(|line| &line.gap_ms) {
+        for (kind, gap) in lines.iter().flat_map(|line| &line.gap_ms) {
             kinds.entry(kind).or_default().push(*gap);
         }
         if kinds.is_empty() {
@@ -53,6 +53,24 @@ pub(crate) fn table(lines: &[Line]) -> String {
         }
     }
     out
+}
+
+/// What a session on the cut-off side was told, one row for each fault and setting that has one; none without any.
+pub(crate) fn isolated(lines: &[Line]) -> Option<String> {
+    let mut out = String::from(
+        "| system | settings | fault | repetitions | acknowledged after the cut | for at most ms |\n|---|---|---|---|---|---|\n",
+    );
+    let mut any = false;
+    for ((series, fault), lines) in grouped(lines) {
+        let told: Vec<_> = lines.iter().filter_map(|line| line.isolated).collect();
+        let Some(longest) = told.iter().map(|told| told.for_ms).max() else { continue };
+        let rows: u64 = told.iter().map(|told| told.acknowledged).sum();
+        let settings = settings(&series);
+        let _ =
+            writeln!(out, "| {} | {settings} | {fault} | {} | {rows} | {longest} |", series.peer, told.len());
+        any = true;
+    }
+    any.then_some(out)
 }
 
 /// Lines by what they belong to, faults in the order of their list.
@@ -90,6 +108,7 @@ fn percentile(sorted: &[u64], percent: usize) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::isolated::Isolated;
     use super::*;
 
     fn line(fault: &str, kept: u64) -> Line {
@@ -113,10 +132,14 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_repetition_is_counted_and_its_times_are_not() {
+    fn a_failed_repetition_is_counted_and_so_are_its_times() {
         let failed = Line { failure: Some("not whole".to_owned()), lost: 2, ..line("delete", 90_000) };
-        let never =
-            Line { failure: Some("not whole".to_owned()), gap_ms: BTreeMap::new(), ..line("postmaster", 0) };
+        let never = Line {
+            failure: Some("not whole".to_owned()),
+            gap_ms: BTreeMap::new(),
+            epoch_ms: None,
+            ..line("postmaster", 0)
+        };
         let lines = [never, line("delete", 700), line("delete", 900), failed];
         let table = table(&lines);
         let rows: Vec<&str> = table.lines().skip(2).collect();
@@ -124,9 +147,19 @@ mod tests {
             rows,
             [
                 "| matriarch | defaults | postmaster | - | 0 | 1 | - | - | - | - | 600 / 1500 | - | 10 | 0 |",
-                "| matriarch | defaults | delete | kept | 2 | 1 | 700 | 900 | - | 900 | 1000 / 2000 | 350 | 30 | 2 |",
+                "| matriarch | defaults | delete | kept | 3 | 1 | 900 | 90000 | - | 90000 | 1000 / 2000 | 450 | 30 | 2 |",
             ]
         );
+    }
+
+    #[test]
+    fn what_an_isolated_master_acknowledged_is_a_table_of_its_own() {
+        let told = |acknowledged, for_ms| Some(Isolated { acknowledged, for_ms });
+        let cut = |isolated| Line { isolated, ..line("node-network", 1) };
+        assert_eq!(isolated(&[line("delete", 1)]), None);
+        let table = isolated(&[cut(told(0, 0)), cut(told(3, 70)), line("delete", 1)]).unwrap();
+        let rows: Vec<&str> = table.lines().skip(2).collect();
+        assert_eq!(rows, ["| matriarch | defaults | node-network | 2 | 3 | 70 |"]);
     }
 
     #[test]
