@@ -85,12 +85,12 @@ pub(crate) async fn run(world: &World, arguments: &Arguments) -> Result<()> {
     let settings: Value = serde_json::from_str(&arguments.settings).context("--settings is no JSON")?;
     ensure!(settings.is_object(), "--settings must be a JSON object");
     let faults = if arguments.faults.is_empty() { Fault::ALL.to_vec() } else { arguments.faults.clone() };
-    series::measure::<Matriarch>(world, &faults, &settings, arguments).await?;
+    Box::pin(series::measure::<Matriarch>(world, &faults, &settings, arguments)).await?;
     if arguments.peer == Peer::Patroni {
         // A change of our manifest is none of its settings.
         let none = json!({});
-        series::measure::<Patroni<Recommended>>(world, &faults, &none, arguments).await?;
-        series::measure::<Patroni<Fastest>>(world, &faults, &none, arguments).await?;
+        Box::pin(series::measure::<Patroni<Recommended>>(world, &faults, &none, arguments)).await?;
+        Box::pin(series::measure::<Patroni<Fastest>>(world, &faults, &none, arguments)).await?;
     }
     tell(arguments)
 }

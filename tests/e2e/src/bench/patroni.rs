@@ -174,7 +174,7 @@ impl<S: Setting> System for Patroni<S> {
         let state = State::look(world, &self.cluster.namespace, NAME).await?;
         let primary = state.primary();
         let running = primary.is_some_and(|primary| primary.is_primary() && state.routed == primary.pod.ip);
-        let account = primary.map(|primary| primary.account.as_str()).unwrap_or_default();
+        let account = primary.map(|primary| primary.text.as_str()).unwrap_or_default();
         let (term, open) = self.terms.borrow_mut().count(state.serving(), running, account);
         Ok(View { master: state.leader.clone(), term, open, roles: state.roles() })
     }
@@ -219,26 +219,21 @@ impl<S> Patroni<S> {
 mod tests {
     use super::*;
 
-    fn serving(leader: &str, uid: &str, container: &str) -> Option<Serving> {
+    fn serving(leader: &str, uid: &str, container: &str) -> Serving {
         let text = |text: &str| text.to_owned();
-        Some(Serving {
-            leader: text(leader),
-            uid: text(uid),
-            container: text(container),
-            transitions: text("1"),
-        })
+        Serving { leader: text(leader), uid: text(uid), container: text(container), transitions: text("1") }
     }
 
     #[test]
     fn another_leader_pod_or_container_is_another_term() {
         let mut terms = Terms::default();
         assert_eq!(terms.count(None, false, ""), (0, false));
-        assert_eq!(terms.count(serving("pg-0", "a", "x"), true, "1"), (1, true));
-        assert_eq!(terms.count(serving("pg-0", "a", "x"), true, "2"), (1, true));
+        assert_eq!(terms.count(Some(serving("pg-0", "a", "x")), true, "1"), (1, true));
+        assert_eq!(terms.count(Some(serving("pg-0", "a", "x")), true, "2"), (1, true));
         assert_eq!(terms.count(None, false, ""), (1, false), "nobody leads meanwhile");
-        assert_eq!(terms.count(serving("pg-1", "b", "y"), true, "3"), (2, true));
+        assert_eq!(terms.count(Some(serving("pg-1", "b", "y")), true, "3"), (2, true));
         assert_eq!(
-            terms.count(serving("pg-0", "c", "x"), true, "3"),
+            terms.count(Some(serving("pg-0", "c", "x")), true, "3"),
             (3, true),
             "the same name in a new pod"
         );
@@ -247,9 +242,9 @@ mod tests {
     #[test]
     fn what_a_lost_container_said_last_opens_no_term() {
         let mut terms = Terms::default();
-        assert_eq!(terms.count(serving("pg-0", "a", "x"), true, "running 7"), (1, true));
-        assert_eq!(terms.count(serving("pg-0", "a", "z"), true, "running 7"), (2, false));
-        assert_eq!(terms.count(serving("pg-0", "a", "z"), false, "starting"), (2, false));
-        assert_eq!(terms.count(serving("pg-0", "a", "z"), true, "running 9"), (2, true));
+        assert_eq!(terms.count(Some(serving("pg-0", "a", "x")), true, "running 7"), (1, true));
+        assert_eq!(terms.count(Some(serving("pg-0", "a", "z")), true, "running 7"), (2, false));
+        assert_eq!(terms.count(Some(serving("pg-0", "a", "z")), false, "starting"), (2, false));
+        assert_eq!(terms.count(Some(serving("pg-0", "a", "z")), true, "running 9"), (2, true));
     }
 }

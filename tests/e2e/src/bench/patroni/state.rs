@@ -24,7 +24,7 @@ pub(super) struct Account {
     /// The pod.
     pub(super) pod: Member,
     /// As it was written.
-    pub(super) account: String,
+    pub(super) text: String,
     said: Value,
 }
 
@@ -162,8 +162,8 @@ impl Account {
 
 impl From<&Pod> for Account {
     fn from(pod: &Pod) -> Self {
-        let account = pod.annotations().get("status").cloned().unwrap_or_default();
-        Self { pod: Member::from(pod), said: serde_json::from_str(&account).unwrap_or_default(), account }
+        let text = pod.annotations().get("status").cloned().unwrap_or_default();
+        Self { pod: Member::from(pod), said: serde_json::from_str(&text).unwrap_or_default(), text }
     }
 }
 
