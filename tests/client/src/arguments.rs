@@ -16,7 +16,7 @@ use clap::Parser;
 #[command(name = "matriarch-client", version)]
 pub(crate) enum Command {
     /// Writes (and reads, with --read-host) until it is told to stop; exits 0 then.
-    Write(write::Write),
+    Write(Box<write::Write>),
     /// Reads only.
     Read(read::Read),
     /// Compares logs with the database; exits 1 when a promise is broken, 2 when that cannot be judged.

@@ -29,7 +29,7 @@ impl Running {
     fn start(logs: &Path, server: &Server, more: &str) -> Self {
         let port = free_port();
         let line = format!(
-            "matriarch-client write --url {} --log-dir {} --listen 127.0.0.1:{port} {more}",
+            "matriarch-client write --url {} --log-dir {} --listen 127.0.0.1:{port} {PATIENT} {more}",
             server.url(),
             logs.display()
         );
@@ -91,6 +91,8 @@ fn writer<'a>(report: &'a Value, prefix: &str) -> &'a Value {
     report["writers"].as_array().unwrap().iter().find(named).unwrap()
 }
 
+/// A slow machine is no failure.
+const PATIENT: &str = "--connect-timeout 60s --statement-timeout 60s --observe-timeout 60s";
 const EVERYTHING: &str = "--kept 20ms --fresh 100ms --transfers 20ms --appends 20ms --lists 1 --deletes 20ms";
 
 /// Servers and writers of several tests at once would only wait for each other.

@@ -72,6 +72,7 @@ impl Verdict {
     }
 
     /// Whether nothing went wrong.
+    #[cfg(test)]
     pub(crate) fn is_clean(&self) -> bool {
         self.violations().is_empty()
     }

@@ -34,7 +34,7 @@ pub(crate) fn acknowledged(n: i64, at: u64, member: u8, timeline: u32) -> Attemp
 }
 
 /// A log of these attempts.
-pub(crate) fn log<const N: usize>(attempts: [Attempt; N]) -> Log {
+pub(crate) fn log(attempts: impl Into<Vec<Attempt>>) -> Log {
     let identity = Identity {
         writer: "w".into(),
         mode: Mode::Kept,
@@ -43,5 +43,5 @@ pub(crate) fn log<const N: usize>(attempts: [Attempt; N]) -> Log {
         workload: Workload::Rows,
         size: 1,
     };
-    Log { identity, anchor: Anchor::default(), attempts: attempts.to_vec() }
+    Log { identity, anchor: Anchor::default(), attempts: attempts.into() }
 }
