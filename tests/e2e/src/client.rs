@@ -24,6 +24,8 @@ pub(crate) const RESUME: Duration = Duration::from_secs(120);
 const FRESH: &str = "25ms";
 /// Pace of the kept connection.
 const KEPT: &str = "5ms";
+/// Pace of transfers and of appends: few beside the single rows, whose gaps are measured.
+const COMPOUND: &str = "50ms";
 
 /// Milliseconds of a gap whose failures are told, so that people see what clients saw.
 const UNUSUAL: u64 = 3800;
@@ -40,8 +42,11 @@ pub(crate) struct Gap {
 pub(crate) struct Judgement {
     /// The writer's name.
     pub(crate) writer: String,
-    /// `fresh`, `kept` or `read`.
+    /// `fresh`, `kept` or `read`; for a writer of something else than rows, what it writes.
     pub(crate) mode: String,
+    /// What it writes.
+    #[serde(default)]
+    workload: String,
     /// Acknowledged.
     pub(crate) ok: u64,
     /// Refused.
@@ -67,6 +72,21 @@ pub(crate) struct Judgement {
     /// There though refused or never attempted.
     #[serde(default)]
     pub(crate) phantom: u64,
+    /// Appends before one that was acknowledged before they began.
+    #[serde(default)]
+    reordered: u64,
+    /// Appends at another place than the acknowledged one.
+    #[serde(default)]
+    moved: u64,
+    /// Places of lists that hold none or several.
+    #[serde(default)]
+    holes: u64,
+    /// Accounts, and their sum, that do not hold what the transfers make of them.
+    #[serde(default)]
+    unbalanced: u64,
+    /// Acknowledged by a member after another one had acknowledged on a later timeline.
+    #[serde(default)]
+    stale: u64,
     /// Acknowledged and found.
     #[serde(default)]
     pub(crate) found: u64,
@@ -117,6 +137,8 @@ pub(crate) struct Wish {
     pub(crate) node: Option<String>,
     /// Only a kept connection, no fresh ones.
     pub(crate) only_kept: bool,
+    /// Transfers between accounts and appends to lists as well.
+    pub(crate) transfers_and_appends: bool,
 }
 
 /// A running client.
@@ -149,12 +171,12 @@ impl Client {
     /// The logs by themselves, of what ended since then.
     pub(crate) async fn summary(&self, world: &World, from: Option<u64>) -> Result<Vec<Judgement>> {
         let page = from.map_or_else(|| "summary".to_owned(), |from| format!("summary?from={from}"));
-        self.page(world, &page).await
+        self.logs(world, &page).await
     }
 
     /// The logs by themselves, of what ended between the two times.
     pub(crate) async fn between(&self, world: &World, from: u64, to: u64) -> Result<Vec<Judgement>> {
-        self.page(world, &format!("summary?from={from}&to={to}")).await
+        self.logs(world, &format!("summary?from={from}&to={to}")).await
     }
 
     /// Waits until every writer had an acknowledgement of an attempt that began after this time.
@@ -175,7 +197,8 @@ impl Client {
 
     /// Ends the writers, compares their logs with the database by way of `pgwrite`, and removes the pod.
     ///
-    /// Fails when an acknowledged row is lost or doubled, or a row is there that was refused or never attempted.
+    /// Fails when an acknowledged row is lost or doubled, or a row is there that was refused or never attempted; when
+    /// lists or accounts are not what their history makes of them; or when a superseded member acknowledged.
     pub(crate) async fn finish(self, world: &World, cluster: &Cluster) -> Result<Vec<Judgement>> {
         let judged = self.judge(world, cluster).await?;
         for log in &judged {
@@ -186,6 +209,13 @@ impl Client {
                 log.lost,
                 log.found,
                 log.ok,
+                log.examples.join(", ")
+            );
+            ensure!(
+                log.stale == 0,
+                "{}: {} acknowledged by a superseded member ({}); {log}",
+                log.writer,
+                log.stale,
                 log.examples.join(", ")
             );
         }
@@ -208,7 +238,7 @@ impl Client {
         self.stop(world).await?;
         let host = cluster.write_host();
         let (judged, _) = wait::until("the client's logs judged", Duration::from_secs(60), async || {
-            Ok(Ok(self.page::<Vec<Judgement>>(world, &format!("check?host={host}")).await?))
+            Ok(Ok(self.logs(world, &format!("check?host={host}")).await?))
         })
         .await?;
         for log in &judged {
@@ -218,6 +248,17 @@ impl Client {
                 log.writer,
                 log.duplicated,
                 log.phantom,
+                log.examples.join(", ")
+            );
+            // What a lost tail takes along it takes as a whole: these hold in asynchronous mode too.
+            ensure!(
+                log.reordered == 0 && log.moved == 0 && log.holes == 0 && log.unbalanced == 0,
+                "{}: {} appends out of order, {} moved, {} places with none or several, {} sums off ({}); {log}",
+                log.writer,
+                log.reordered,
+                log.moved,
+                log.holes,
+                log.unbalanced,
                 log.examples.join(", ")
             );
         }
@@ -234,6 +275,15 @@ impl Client {
     /// Ends the writers.
     pub(crate) async fn stop(&self, world: &World) -> Result<()> {
         self.page::<Vec<Judgement>>(world, "stop").await.map(drop)
+    }
+
+    async fn logs(&self, world: &World, page: &str) -> Result<Vec<Judgement>> {
+        let mut logs: Vec<Judgement> = self.page(world, page).await?;
+        // A gap of a transfer is not one of a single row, whatever the connection.
+        for log in logs.iter_mut().filter(|log| !["", "rows"].contains(&log.workload.as_str())) {
+            log.mode.clone_from(&log.workload);
+        }
+        Ok(logs)
     }
 
     async fn page<T: serde::de::DeserializeOwned>(&self, world: &World, page: &str) -> Result<T> {
@@ -263,6 +313,9 @@ fn manifest(world: &World, cluster: &Cluster, wish: &Wish, id: &str, pod: &str) 
         vec!["write", "--id", id, "--ca-file", "/app/ca.crt", "--log-dir", "/log", "--kept", KEPT];
     if !wish.only_kept {
         arguments.extend(["--fresh", FRESH]);
+    }
+    if wish.transfers_and_appends {
+        arguments.extend(["--transfers", COMPOUND, "--appends", COMPOUND]);
     }
     if let Some(host) = &wish.host {
         arguments.extend(["--host", host]);
