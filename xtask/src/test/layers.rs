@@ -92,11 +92,17 @@ pub(super) fn postgres() -> Result<Counts> {
         tests.env("RUST_TEST_THREADS", SERVER_TESTS);
         counts += counts::tests(tests)?;
         counts += counts::tests(differential::command(&servers, &[])?)?;
+        if servers.major == DRIVER_MAJOR {
+            let mut judge = this::cargo(["test", "--package", "matriarch-client", "--locked", "--bins"]);
+            judge.args(["--config", &servers.cargo_runner()?, "real::"]);
+            counts += counts::tests(judge)?;
+        }
     }
     Ok(counts)
 }
 
-/// The major version on which the agent is ended in CI; in the long form, on every one.
+/// The major version on which the agent is ended in CI, in the long form on every one; and on which the clients' judge is
+/// shown what it must find.
 const DRIVER_MAJOR: u8 = 17;
 
 /// Supervisors and agents on real servers beside an API server of the test's own: the agent is ended after some of its
