@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn what_the_end_to_end_tests_pass_is_understood() {
         let line = "matriarch-client write --id c1 --ca-file /app/ca.crt --log-dir /log --kept 5ms --fresh 25ms --host h \
-                    --read-host r";
+                    --transfers 50ms --appends 50ms --read-host r";
         assert!(Command::try_parse_from(line.split_whitespace()).is_ok());
     }
 

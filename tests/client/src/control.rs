@@ -3,7 +3,7 @@
 //! `/healthz` · `/summary?from=&to=` (microseconds since 1970) · `/stop` (waits for the last attempt) ·
 //! `/check?host=` (verdicts by log, by way of another host name if given) · `/report?host=&format=text` (all of them
 //! judged together, as JSON or text) · `/observed?from=&to=` (what was seen of each member) · `/ask?host=` (who answers
-//! there, and is it in recovery?) · `/log` (every line of every log).
+//! there, and is it in recovery?) · `/log` (every line of every log) · `/log?workload=` (of those that write this).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -123,14 +123,7 @@ impl Control {
             }
             "/observed" => json(&self.observed(time("from")?, time("to")?))?,
             "/ask" => json(&self.ask(query.get("host").copied()).await?)?,
-            "/log" => {
-                let mut all = Vec::new();
-                let paths = self.journals.iter().map(|journal| &journal.path);
-                for path in paths.chain(self.observers.iter().map(|observer| &observer.path)) {
-                    all.extend(tokio::fs::read(path).await?);
-                }
-                all
-            }
+            "/log" => self.lines(query.get("workload").copied()).await?,
             _ => return Ok(None),
         }))
     }
@@ -149,6 +142,19 @@ impl Control {
             version: row.try_get(3)?,
             work_mem: row.try_get(4)?,
         })
+    }
+
+    async fn lines(&self, workload: Option<&str>) -> anyhow::Result<Vec<u8>> {
+        let wanted = |journal: &&Arc<Journal>| {
+            workload.is_none_or(|workload| journal.identity.workload.word() == workload)
+        };
+        let journals = self.journals.iter().filter(wanted).map(|journal| &journal.path);
+        let observers = self.observers.iter().filter(|_| workload.is_none()).map(|observer| &observer.path);
+        let mut all = Vec::new();
+        for path in journals.chain(observers) {
+            all.extend(tokio::fs::read(path).await?);
+        }
+        Ok(all)
     }
 
     /// Ends all writers, readers and observers.

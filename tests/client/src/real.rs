@@ -37,13 +37,17 @@ impl Running {
     }
 
     async fn page(&self, page: &str) -> std::io::Result<Value> {
+        Ok(serde_json::from_str(&self.text(page).await?).unwrap())
+    }
+
+    async fn text(&self, page: &str) -> std::io::Result<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
         stream.write_all(format!("GET /{page} HTTP/1.1\r\n\r\n").as_bytes()).await?;
         let mut text = String::new();
         stream.read_to_string(&mut text).await?;
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("HTTP/1.1 200 "), "{page}: {text}");
-        Ok(serde_json::from_str(body).unwrap())
+        Ok(body.to_owned())
     }
 
     /// Waits until every log has so many attempts of this outcome.
@@ -116,6 +120,10 @@ async fn every_workload_is_clean_and_each_broken_promise_is_seen() {
         serializable.until("ok", 10).await;
         serializable.page("stop").await.unwrap();
         serializable.task.abort();
+        let appends = client.text("log?workload=appends").await.unwrap();
+        let heads = appends.lines().filter(|line| line.contains("\"writer\"")).count();
+        assert!(heads == 1 && appends.contains("\"position\":15"), "{appends}");
+        assert!(client.text("log").await.unwrap().contains("\"observer\""));
         let own = client.end().await;
         assert_eq!(own["clean"], true, "{own}");
         assert_eq!(own["writers"].as_array().unwrap().len(), 6);

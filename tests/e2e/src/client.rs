@@ -95,6 +95,12 @@ pub(crate) struct Judgement {
     pub(crate) examples: Vec<String>,
 }
 
+impl Judgement {
+    fn is_of_rows(&self) -> bool {
+        ["", "rows"].contains(&self.workload.as_str())
+    }
+}
+
 impl fmt::Display for Judgement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
@@ -174,9 +180,11 @@ impl Client {
         self.logs(world, &page).await
     }
 
-    /// The logs by themselves, of what ended between the two times.
+    /// The logs of single rows by themselves, of what ended between the two times: timings are those of single rows.
     pub(crate) async fn between(&self, world: &World, from: u64, to: u64) -> Result<Vec<Judgement>> {
-        self.logs(world, &format!("summary?from={from}&to={to}")).await
+        let mut logs = self.logs(world, &format!("summary?from={from}&to={to}")).await?;
+        logs.retain(Judgement::is_of_rows);
+        Ok(logs)
     }
 
     /// Waits until every writer had an acknowledgement of an attempt that began after this time.
@@ -267,9 +275,14 @@ impl Client {
         Ok(judged)
     }
 
-    /// Every line of every log: for each writer one that says whose it is, then its attempts.
+    /// Every line of every log of single rows: for each writer one that says whose it is, then its attempts.
     pub(crate) async fn log(&self, world: &World) -> Result<String> {
-        world.get(&format!("/api/v1/namespaces/{}/pods/{}:{PORT}/proxy/log", self.namespace, self.pod)).await
+        world
+            .get(&format!(
+                "/api/v1/namespaces/{}/pods/{}:{PORT}/proxy/log?workload=rows",
+                self.namespace, self.pod
+            ))
+            .await
     }
 
     /// Ends the writers.
@@ -280,7 +293,7 @@ impl Client {
     async fn logs(&self, world: &World, page: &str) -> Result<Vec<Judgement>> {
         let mut logs: Vec<Judgement> = self.page(world, page).await?;
         // A gap of a transfer is not one of a single row, whatever the connection.
-        for log in logs.iter_mut().filter(|log| !["", "rows"].contains(&log.workload.as_str())) {
+        for log in logs.iter_mut().filter(|log| !log.is_of_rows()) {
             log.mode.clone_from(&log.workload);
         }
         Ok(logs)
