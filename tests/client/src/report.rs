@@ -43,8 +43,9 @@ pub(crate) struct Report {
     pub(crate) unjudged: Vec<String>,
     /// By log.
     pub(crate) writers: Vec<Judgement>,
-    /// The longest stretch without an acknowledgement that any writer of a kind of connection had.
-    pub(crate) longest_gaps: BTreeMap<&'static str, Gap>,
+    /// The longest stretch without an acknowledgement that any writer of a kind of connection had; those of single rows
+    /// by the connection alone, `kept`, those of others with what they write, `transfers kept`.
+    pub(crate) longest_gaps: BTreeMap<String, Gap>,
     /// Failures of writers by SQLSTATE; `-` where no server said anything.
     pub(crate) sqlstates: BTreeMap<String, u64>,
     /// Who acknowledged.
@@ -187,7 +188,12 @@ impl Report {
             if summary.identity.mode == Mode::Read {
                 continue;
             }
-            let longest = self.longest_gaps.entry(summary.identity.mode.word()).or_default();
+            let (mode, workload) = (summary.identity.mode.word(), summary.identity.workload);
+            let kind = match workload {
+                Workload::Rows => mode.to_owned(),
+                other => format!("{} {mode}", other.word()),
+            };
+            let longest = self.longest_gaps.entry(kind).or_default();
             if summary.longest_gap.ms >= longest.ms {
                 *longest = summary.longest_gap.clone();
             }
@@ -271,8 +277,12 @@ mod tests {
             || Logs::new(vec![at(one.clone(), "b", 0, 0), at(other.clone(), "b", 0, 0)], Vec::new(), 0);
         let clean = logs().report(vec![Verdict::default(); 2]);
         assert!(clean.clean, "{clean:?}");
-        let gaps: Vec<_> = clean.longest_gaps.iter().map(|(kind, gap)| (*kind, gap.ms)).collect();
+        let gaps: Vec<_> = clean.longest_gaps.iter().map(|(kind, gap)| (kind.as_str(), gap.ms)).collect();
         assert_eq!(gaps, [("fresh", 300), ("kept", 100)]);
+        other.identity.workload = Workload::Transfers;
+        let logs =
+            || Logs::new(vec![at(one.clone(), "b", 0, 0), at(other.clone(), "b", 0, 0)], Vec::new(), 0);
+        assert!(logs().report(vec![Verdict::default(); 2]).longest_gaps.contains_key("transfers fresh"));
         let broken = Verdict { unbalanced: 1, ..Verdict::default() };
         let report = logs().report(vec![Verdict::default(), broken]);
         assert_eq!((report.clean, report.violations.len()), (false, 1));
