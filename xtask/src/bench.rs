@@ -1,5 +1,8 @@
 //! Measures on the rig: repetitions, percentiles, and the command that makes the figures.
 
+mod overhead;
+mod scale;
+
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -25,6 +28,15 @@ enum What {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Commits of a member with agent and quorum against the same servers bare, and what an agent takes at rest.
+    Overhead(overhead::Arguments),
+    /// What the operator takes with 1, 20, 200 clusters, and how soon an edit has its effect.
+    #[command(disable_help_flag = true)]
+    Scale {
+        /// `--clusters`, `--reps`, `--edits`, `--rest`, `--out`, `--table`; `--help` explains them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
 }
 
 /// With one of these nothing is measured, so it needs neither a rig nor images.
@@ -35,9 +47,13 @@ const TELLING: [&str; 3] = ["--table", "--help", "-h"];
 /// # Errors
 /// When something of that cannot be started.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let What::Failover { arguments } = &arguments.what;
+    let arguments = match &arguments.what {
+        What::Failover { arguments } => arguments,
+        What::Overhead(arguments) => return overhead::run(arguments),
+        What::Scale { arguments } => return scale::run(arguments),
+    };
     if arguments.iter().any(|argument| TELLING.contains(&argument.as_str())) {
-        let mut tell = crate::this::cargo(["run", "--quiet", "--locked", "--package", "matriarch-e2e", "--"]);
+        let mut tell = this::cargo(["run", "--quiet", "--locked", "--package", "matriarch-e2e", "--"]);
         let status = tell.arg("failover").args(arguments).status().context("telling what was measured")?;
         return Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }

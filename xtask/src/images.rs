@@ -16,6 +16,7 @@ use crate::cache::{Cache, Key};
 use crate::{command, packages, rig};
 use archive::{Config, Layer};
 use product::PRODUCTS;
+pub(crate) use product::{TARGET, programs};
 
 /// The image that holds a pod's namespaces.
 pub(crate) const PAUSE: &str = "rig.test/pause:1";

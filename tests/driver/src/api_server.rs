@@ -19,8 +19,9 @@ use tokio::sync::watch;
 
 /// The server. Cheap to clone; ends with the runtime.
 #[derive(Clone)]
-pub(crate) struct ApiServer {
-    pub(crate) at: SocketAddr,
+pub struct ApiServer {
+    /// Where it listens.
+    pub at: SocketAddr,
     store: Arc<Store>,
 }
 
@@ -56,7 +57,7 @@ struct Asked<'a> {
 
 impl ApiServer {
     /// Serves from now on.
-    pub(crate) async fn start(at: SocketAddr) -> Self {
+    pub async fn start(at: SocketAddr) -> Self {
         let listener = tokio::net::TcpListener::bind(at).await.unwrap();
         let store = Arc::new(Store { state: Mutex::new(Content::default()), version: watch::Sender::new(0) });
         let this = Self { at: listener.local_addr().unwrap(), store: Arc::clone(&store) };
@@ -66,18 +67,18 @@ impl ApiServer {
     }
 
     /// The object as it is.
-    pub(crate) fn get(&self, resource: &str, name: &str) -> Option<Value> {
+    pub fn get(&self, resource: &str, name: &str) -> Option<Value> {
         let content = self.store.state.lock().unwrap();
         content.objects.get(&(resource.to_owned(), name.to_owned())).cloned()
     }
 
     /// Makes or replaces an object, as an operator or a user would.
-    pub(crate) fn put(&self, resource: &str, object: Value) {
+    pub fn put(&self, resource: &str, object: Value) {
         self.store.put(resource, object);
     }
 
     /// What this writer wrote last with this verb on this resource, and what it changed.
-    pub(crate) fn said(&self, writer: &str, what: &str) -> Option<String> {
+    pub fn said(&self, writer: &str, what: &str) -> Option<String> {
         let content = self.store.state.lock().unwrap();
         content.said.get(&(writer.to_owned(), what.to_owned())).cloned()
     }

@@ -16,18 +16,15 @@
     reason = "a test that fails says so by panicking"
 )]
 
-mod api_server;
-mod member;
-mod objects;
 mod rows;
 mod state;
-mod steps;
 mod stories;
 mod suite;
-mod under_test;
 mod world;
 
 use std::process::ExitCode;
+
+use driver::{api_server, member, objects, steps, under_test};
 
 fn main() -> ExitCode {
     match std::env::args().nth(1).as_deref() {

@@ -15,19 +15,24 @@ use crate::objects::{CLUSTER, CLUSTER_UID, NAMESPACE};
 use crate::{steps, under_test};
 
 /// One member.
-pub(crate) struct Member {
-    pub(crate) name: String,
-    pub(crate) address: Ipv4Addr,
-    pub(crate) layout: Layout,
+pub struct Member {
+    /// The pod's name.
+    pub name: String,
+    /// The pod's address.
+    pub address: Ipv4Addr,
+    /// Where its server's files are.
+    pub layout: Layout,
     root: PathBuf,
     own: PathBuf,
     binaries: PathBuf,
+    /// Whether the agent tells its steps.
+    watched: bool,
     supervisor: Mutex<Option<Child>>,
 }
 
 impl Member {
     /// An empty volume in the world's directory.
-    pub(crate) fn new(root: &Path, name: &str, address: Ipv4Addr, api: &str, binaries: &Path) -> Self {
+    pub fn new(root: &Path, name: &str, address: Ipv4Addr, api: &str, binaries: &Path) -> Self {
         let own = root.join(name);
         for part in ["volume", "tls", "run"] {
             fs::create_dir_all(own.join(part)).unwrap();
@@ -35,18 +40,26 @@ impl Member {
         fs::write(own.join("kubeconfig"), kubeconfig(name, api)).unwrap();
         let layout = Layout::new(own.join("volume")).with_socket(own.join("run"), ports::POSTGRES);
         let (name, root, binaries) = (name.to_owned(), root.to_owned(), binaries.to_owned());
-        Self { name, address, layout, root, own, binaries, supervisor: Mutex::default() }
+        Self { name, address, layout, root, own, binaries, watched: true, supervisor: Mutex::default() }
+    }
+
+    /// The agent tells nobody of its steps, as the product's does not.
+    #[must_use]
+    pub fn unwatched(mut self) -> Self {
+        self.watched = false;
+        self
     }
 
     /// The pod's UID: a container that starts again has the same.
-    pub(crate) fn uid(&self) -> String {
+    pub fn uid(&self) -> String {
         format!("uid-of-{}", self.name)
     }
 
     /// Starts the container.
-    pub(crate) fn start(&self) {
+    pub fn start(&self) {
         let at = |port: u16| format!("{}:{port}", self.address);
         let log = File::options().create(true).append(true).open(self.own.join("log")).unwrap();
+        let steps = self.watched.then(|| (under_test::SOCKET, steps::socket(&self.root)));
         let child = Command::new(std::env::current_exe().unwrap())
             .arg("supervise")
             // By this everything below it is found again.
@@ -71,7 +84,7 @@ impl Member {
             .env("MATRIARCH_HTTP_LISTEN", at(ports::HTTP))
             .env("MATRIARCH_PEER_LISTEN", at(ports::PEER))
             .env("KUBECONFIG", self.own.join("kubeconfig"))
-            .env(under_test::SOCKET, steps::socket(&self.root))
+            .envs(steps)
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -81,13 +94,18 @@ impl Member {
         assert!(before.is_none(), "{} runs already", self.name);
     }
 
+    /// The supervisor's process, while the container runs.
+    pub fn supervisor(&self) -> Option<u32> {
+        self.supervisor.lock().unwrap().as_ref().map(Child::id)
+    }
+
     /// Whether the container runs.
-    pub(crate) fn runs(&self) -> bool {
+    pub fn runs(&self) -> bool {
         self.supervisor.lock().unwrap().is_some()
     }
 
     /// Ends every process of the container at once, the supervisor first.
-    pub(crate) fn kill(&self) {
+    pub fn kill(&self) {
         let Some(mut supervisor) = self.supervisor.lock().unwrap().take() else { return };
         let _ = supervisor.kill();
         supervisor.wait().unwrap();
@@ -116,7 +134,7 @@ impl Member {
     }
 
     /// The end of what supervisor and agent said; all of it, and the server too, when asked for.
-    pub(crate) fn log(&self, whole: bool) -> String {
+    pub fn log(&self, whole: bool) -> String {
         let text = fs::read(self.own.join("log")).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         let told = |line: &&str| whole || !line.contains(r#""logger":"postgres""#);

@@ -15,18 +15,23 @@ use serde_json::{Value, json};
 
 use crate::api_server::ApiServer;
 
-pub(crate) const CLUSTER: &str = "pg";
-pub(crate) const NAMESPACE: &str = "shop";
-pub(crate) const CLUSTER_UID: &str = "uid-of-the-cluster";
-pub(crate) const WRITE_SLICE: &str = "pg-pgwrite-ipv4";
-pub(crate) const READ_SLICE: &str = "pg-pgread-ipv4";
+/// The cluster's name.
+pub const CLUSTER: &str = "pg";
+/// Its namespace.
+pub const NAMESPACE: &str = "shop";
+/// Its UID.
+pub const CLUSTER_UID: &str = "uid-of-the-cluster";
+/// The slice that leads to the master.
+pub const WRITE_SLICE: &str = "pg-pgwrite-ipv4";
+/// The slice that leads to the followers.
+pub const READ_SLICE: &str = "pg-pgread-ipv4";
 
 /// A machine that stands still for a while must not change who leads: a killed agent that takes long to be back is not
 /// suspected, and a master that nobody answers meanwhile does not fence itself.
-pub(crate) const PATIENT: Duration = Duration::from_secs(60);
+pub const PATIENT: Duration = Duration::from_secs(60);
 
 /// Settings, certificates, passwords, pods, empty slices, and a record that says "uninitialised".
-pub(crate) fn make(api: &ApiServer, major: u16, members: &BTreeMap<String, Ipv4Addr>) {
+pub fn make(api: &ApiServer, major: u16, members: &BTreeMap<String, Ipv4Addr>) {
     let spec = json!({"storage": {"size": "1Gi"}, "version": major});
     api.put(
         "postgresclusters",
@@ -104,7 +109,7 @@ fn secret(api: &ApiServer, name: &str, files: &[(&str, &str)]) {
 }
 
 /// The wishes, with these members told to hand over, and this silence of a master before the others elect.
-pub(crate) fn settings(
+pub fn settings(
     api: &ApiServer,
     major: u16,
     members: &BTreeMap<String, Ipv4Addr>,

@@ -13,9 +13,11 @@ use crate::under_test::{END, GO_ON};
 
 /// A step by its name and how often it was taken before in this story, from 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Step {
-    pub(crate) name: String,
-    pub(crate) nth: usize,
+pub struct Step {
+    /// What was done.
+    pub name: String,
+    /// The how-manieth time, from 1.
+    pub nth: usize,
 }
 
 impl std::fmt::Display for Step {
@@ -27,7 +29,7 @@ impl std::fmt::Display for Step {
 
 /// The steps of one world.
 #[derive(Clone)]
-pub(crate) struct Steps(Arc<Mutex<Told>>);
+pub struct Steps(Arc<Mutex<Told>>);
 
 #[derive(Default)]
 struct Told {
@@ -51,7 +53,7 @@ struct Armed {
 
 impl Steps {
     /// Listens to the agents of the world in `root`.
-    pub(crate) fn listen(root: &Path, api: ApiServer) -> Self {
+    pub fn listen(root: &Path, api: ApiServer) -> Self {
         let this = Self(Arc::default());
         let listener = UnixListener::bind(socket(root)).unwrap();
         let (steps, root) = (this.clone(), root.to_owned());
@@ -66,24 +68,24 @@ impl Steps {
 
     /// Begins a story about this member, whose agent is to be ended after this step; with a prelude it is ended there
     /// before, and the story begins then.
-    pub(crate) fn arm(&self, member: &str, prelude: Option<fn(&str) -> bool>, end_after: Option<Step>) {
+    pub fn arm(&self, member: &str, prelude: Option<fn(&str) -> bool>, end_after: Option<Step>) {
         let member = member.to_owned();
         let story = Armed { member, prelude, end_after, ended: None, taken: Vec::new() };
         self.0.lock().unwrap().armed = Some(story);
     }
 
     /// The steps that were taken since.
-    pub(crate) fn taken(&self) -> Vec<Step> {
+    pub fn taken(&self) -> Vec<Step> {
         self.0.lock().unwrap().armed.as_ref().map(|armed| armed.taken.clone()).unwrap_or_default()
     }
 
     /// Whether the story has begun: its prelude, if any, is over.
-    pub(crate) fn begun(&self) -> bool {
+    pub fn begun(&self) -> bool {
         self.0.lock().unwrap().armed.as_ref().is_some_and(|armed| armed.prelude.is_none())
     }
 
     /// Whether the agent was ended as ordered, and lives again.
-    pub(crate) fn ended(&self) -> (bool, bool) {
+    pub fn ended(&self) -> (bool, bool) {
         let told = self.0.lock().unwrap();
         let Some(armed) = &told.armed else { return (false, false) };
         let lives = told.lives.get(&armed.member).copied().unwrap_or_default();
@@ -91,7 +93,7 @@ impl Steps {
     }
 
     /// The last steps of everybody.
-    pub(crate) fn last(&self, count: usize) -> Vec<String> {
+    pub fn last(&self, count: usize) -> Vec<String> {
         let told = self.0.lock().unwrap();
         told.all[told.all.len().saturating_sub(count)..].to_vec()
     }
@@ -143,7 +145,7 @@ fn whole_line(words: &mut impl BufRead) -> Option<String> {
 }
 
 /// Where the agents of the world in `root` tell their steps.
-pub(crate) fn socket(root: &Path) -> PathBuf {
+pub fn socket(root: &Path) -> PathBuf {
     root.join("steps")
 }
 
@@ -185,7 +187,7 @@ fn name(
 }
 
 /// The fields whose values differ, in words.
-pub(crate) fn differences(old: &Value, new: &Value) -> String {
+pub fn differences(old: &Value, new: &Value) -> String {
     let fields = |of: &Value| of.as_object().cloned().unwrap_or_default();
     let (old, new) = (fields(old), fields(new));
     let all: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();

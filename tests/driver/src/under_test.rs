@@ -12,21 +12,24 @@ use postgres::steps::{self, Kind};
 use rustix::process::{Signal, getpid, kill_process};
 
 /// Where the test listens.
-pub(crate) const SOCKET: &str = "MATRIARCH_STEPS";
-/// Its answers.
-pub(crate) const GO_ON: u8 = b'g';
-pub(crate) const END: u8 = b'k';
+pub const SOCKET: &str = "MATRIARCH_STEPS";
+/// Its answer: go on.
+pub const GO_ON: u8 = b'g';
+/// Its answer: end here.
+pub const END: u8 = b'k';
 
 static TEST: Mutex<Option<UnixStream>> = Mutex::new(None);
 
 /// Runs as supervisor or agent.
-pub(crate) fn main() -> ExitCode {
+pub fn main() -> ExitCode {
     let ended = match Cli::parse().mode {
         Mode::Run(config) => {
-            let mut test = UnixStream::connect(std::env::var_os(SOCKET).unwrap()).unwrap();
-            writeln!(test, "{}", config.pod_name).unwrap();
-            *TEST.lock().unwrap() = Some(test);
-            steps::watch(watcher);
+            if let Some(socket) = std::env::var_os(SOCKET) {
+                let mut test = UnixStream::connect(socket).unwrap();
+                writeln!(test, "{}", config.pod_name).unwrap();
+                *TEST.lock().unwrap() = Some(test);
+                steps::watch(watcher);
+            }
             telemetry::init().unwrap();
             // A kubeconfig instead of the files of a service account, which nobody may write here.
             agent::run::run(*config, Origin::Infer)

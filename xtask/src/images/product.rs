@@ -10,7 +10,7 @@ use crate::cache::{Cache, Key};
 use crate::{command, this};
 
 /// The target whose programs run in any image.
-const TARGET: &str = "x86_64-unknown-linux-musl";
+pub(crate) const TARGET: &str = "x86_64-unknown-linux-musl";
 /// Who the programs run as.
 const USER: u32 = 65532;
 
@@ -42,11 +42,17 @@ pub(crate) const PRODUCTS: [Product; 2] = [
 
 /// Builds the programs and packs the images; what has not changed is found again.
 pub(crate) fn ensure(cache: &Cache, profile: &str, products: &[&Product]) -> Result<Vec<PathBuf>> {
+    let directory = programs(profile, &[])?;
+    products.iter().map(|product| product.pack(cache, &directory)).collect()
+}
+
+/// Builds all programs, and these, and returns the directory they are in.
+pub(crate) fn programs(profile: &str, more: &[&str]) -> Result<PathBuf> {
     // All of them, whichever are wanted: for fewer packages cargo would choose other features of what they share
     // and compile that anew, now and the next time back again.
-    let programs: Vec<&str> = PRODUCTS.iter().flat_map(|product| product.programs).copied().collect();
-    let directory = build(profile, &programs)?;
-    products.iter().map(|product| product.pack(cache, &directory)).collect()
+    let programs = PRODUCTS.iter().flat_map(|product| product.programs).chain(more);
+    let programs: Vec<&str> = programs.copied().collect();
+    build(profile, &programs)
 }
 
 impl Product {

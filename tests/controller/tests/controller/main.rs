@@ -11,12 +11,9 @@
     reason = "a test that fails says so by panicking, in its helpers too"
 )]
 
-mod agents;
 mod dump;
 mod operator_process;
 mod traffic;
-mod wait;
-mod world;
 
 mod adapters;
 mod crash;
@@ -32,3 +29,5 @@ mod slices;
 mod specs;
 mod stale;
 mod storage;
+
+use controller::{agents, wait, world};

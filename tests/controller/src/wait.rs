@@ -5,12 +5,12 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 /// Bound of every wait that has no other: generous, it only catches a hang.
-pub(crate) const BOUND: Duration = Duration::from_secs(60);
+pub const BOUND: Duration = Duration::from_secs(60);
 /// How often is looked.
 const PACE: Duration = Duration::from_millis(100);
 
 /// Looks until `look` says `Ok`; its last `Err` is what was seen instead.
-pub(crate) async fn until<T, E, F>(what: &str, look: impl FnMut() -> F) -> T
+pub async fn until<T, E, F>(what: &str, look: impl FnMut() -> F) -> T
 where
     E: Debug,
     F: Future<Output = Result<T, E>>,
@@ -19,7 +19,7 @@ where
 }
 
 /// The same with another bound.
-pub(crate) async fn until_within<T, E, F>(bound: Duration, what: &str, mut look: impl FnMut() -> F) -> T
+pub async fn until_within<T, E, F>(bound: Duration, what: &str, mut look: impl FnMut() -> F) -> T
 where
     E: Debug,
     F: Future<Output = Result<T, E>>,
@@ -37,7 +37,7 @@ where
 }
 
 /// Looks for as long as `during`; the first `Err` is a failure.
-pub(crate) async fn always<E, F>(during: Duration, what: &str, mut look: impl FnMut() -> F)
+pub async fn always<E, F>(during: Duration, what: &str, mut look: impl FnMut() -> F)
 where
     E: Debug,
     F: Future<Output = Result<(), E>>,

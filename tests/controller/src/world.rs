@@ -20,21 +20,23 @@ use tokio::sync::OnceCell;
 use crate::wait;
 
 /// The variable that names the API server.
-pub(crate) const KUBECONFIG: &str = "MATRIARCH_CONTROLLER_KUBECONFIG";
+pub const KUBECONFIG: &str = "MATRIARCH_CONTROLLER_KUBECONFIG";
 /// Bound of one call of a test or of an operator under test.
-pub(crate) const CALL: Duration = Duration::from_secs(10);
+pub const CALL: Duration = Duration::from_secs(10);
 /// Whom an operator under test is, with the rights that the chart gives it and no other.
-const IDENTITY: &str = "system:serviceaccount:matriarch-system:matriarch-operator";
+pub const IDENTITY: &str = "system:serviceaccount:matriarch-system:matriarch-operator";
 
 /// One test's view of the API server.
 #[derive(Clone)]
-pub(crate) struct World {
-    pub(crate) calls: Calls,
-    pub(crate) namespace: String,
+pub struct World {
+    /// Calls as the administrator.
+    pub calls: Calls,
+    /// The namespace.
+    pub namespace: String,
 }
 
 /// How to reach the API server as its administrator.
-pub(crate) async fn administrator() -> Config {
+pub async fn administrator() -> Config {
     let path = std::env::var_os(KUBECONFIG).map(PathBuf::from);
     let path = path.unwrap_or_else(|| {
         panic!("{KUBECONFIG} names no API server; these tests are run by `cargo xtask test controller`")
@@ -44,21 +46,21 @@ pub(crate) async fn administrator() -> Config {
 }
 
 /// How an operator under test reaches it.
-pub(crate) async fn operators() -> Config {
+pub async fn operators() -> Config {
     let mut config = administrator().await;
     config.auth_info.impersonate = Some(IDENTITY.to_owned());
     config
 }
 
 /// The tree that these tests belong to.
-pub(crate) fn tree() -> PathBuf {
+pub fn tree() -> PathBuf {
     // Cargo runs tests in their package's directory.
     PathBuf::from("../..")
 }
 
 impl World {
     /// A new namespace whose name begins with `name`.
-    pub(crate) async fn new(name: &str) -> Self {
+    pub async fn new(name: &str) -> Self {
         static INSTALLED: OnceCell<()> = OnceCell::const_new();
         let config = administrator().await;
         let client = Client::try_from(for_calls(config, CALL)).expect("a client");
@@ -70,82 +72,82 @@ impl World {
     }
 
     /// The namespace's UID.
-    pub(crate) async fn uid(&self) -> String {
+    pub async fn uid(&self) -> String {
         let all = Api::<Namespace>::all(self.calls.client().clone());
         all.get(&self.namespace).await.unwrap().uid().unwrap()
     }
 
     /// Objects of one kind in the namespace.
-    pub(crate) fn api<K: Object>(&self) -> Api<K> {
+    pub fn api<K: Object>(&self) -> Api<K> {
         Api::namespaced(self.calls.client().clone(), &self.namespace)
     }
 
     /// Objects of one kind, untyped.
-    pub(crate) fn dynamic(&self, kind: &Kind) -> Api<DynamicObject> {
+    pub fn dynamic(&self, kind: &Kind) -> Api<DynamicObject> {
         Api::namespaced_with(self.calls.client().clone(), &self.namespace, &kind.resource())
     }
 
     /// All objects of one kind, untyped.
-    pub(crate) async fn all(&self, kind: &Kind) -> Vec<Value> {
+    pub async fn all(&self, kind: &Kind) -> Vec<Value> {
         let list = self.dynamic(kind).list(&ListParams::default()).await.unwrap();
         list.items.into_iter().map(|object| serde_json::to_value(object).unwrap()).collect()
     }
 
     /// One object, untyped.
-    pub(crate) async fn get(&self, kind: &Kind, name: &str) -> Option<Value> {
+    pub async fn get(&self, kind: &Kind, name: &str) -> Option<Value> {
         let object = self.dynamic(kind).get_opt(name).await.unwrap();
         object.map(|object| serde_json::to_value(object).unwrap())
     }
 
     /// Deletes one object.
-    pub(crate) async fn delete(&self, kind: &Kind, name: &str) {
+    pub async fn delete(&self, kind: &Kind, name: &str) {
         self.dynamic(kind).delete(name, &DeleteParams::default()).await.unwrap();
     }
 
     /// A merge patch.
-    pub(crate) async fn merge(&self, kind: &Kind, name: &str, patch: &Value) {
+    pub async fn merge(&self, kind: &Kind, name: &str, patch: &Value) {
         let api = self.dynamic(kind);
         api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
     }
 
     /// Creates a cluster with this spec.
-    pub(crate) async fn create(&self, name: &str, spec: Value) -> PostgresCluster {
+    pub async fn create(&self, name: &str, spec: Value) -> PostgresCluster {
         self.create_as(&json!({"apiVersion": "matriarch.dev/v1alpha1", "kind": "PostgresCluster",
             "metadata": {"name": name}, "spec": spec}))
             .await
     }
 
     /// Creates a cluster from a manifest.
-    pub(crate) async fn create_as(&self, manifest: &Value) -> PostgresCluster {
+    pub async fn create_as(&self, manifest: &Value) -> PostgresCluster {
         let cluster: PostgresCluster = serde_json::from_value(manifest.clone()).unwrap();
         self.api().create(&PostParams::default(), &cluster).await.unwrap()
     }
 
     /// A merge patch on a cluster's spec.
-    pub(crate) async fn edit(&self, name: &str, spec: Value) -> PostgresCluster {
+    pub async fn edit(&self, name: &str, spec: Value) -> PostgresCluster {
         let patch = json!({"spec": spec});
         self.api().patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap()
     }
 
     /// The cluster, which must be there.
-    pub(crate) async fn cluster(&self, name: &str) -> PostgresCluster {
+    pub async fn cluster(&self, name: &str) -> PostgresCluster {
         self.api().get(name).await.unwrap()
     }
 
     /// A cluster's status.
-    pub(crate) async fn status(&self, name: &str) -> PostgresClusterStatus {
+    pub async fn status(&self, name: &str) -> PostgresClusterStatus {
         self.cluster(name).await.status.unwrap_or_default()
     }
 
     /// One condition: status, reason, message.
-    pub(crate) async fn condition(&self, name: &str, type_: &str) -> (String, String, String) {
+    pub async fn condition(&self, name: &str, type_: &str) -> (String, String, String) {
         let status = self.status(name).await;
         let found = status.conditions.into_iter().find(|condition| condition.type_ == type_);
         found.map_or_else(<_>::default, |found| (found.status, found.reason, found.message))
     }
 
     /// Waits until a condition has this status, and its message contains every piece.
-    pub(crate) async fn told(&self, name: &str, type_: &str, status: &str, pieces: &[&str]) -> String {
+    pub async fn told(&self, name: &str, type_: &str, status: &str, pieces: &[&str]) -> String {
         let what = format!("{type_}={status} with {pieces:?}");
         wait::until(&what, || async {
             let (is, reason, message) = self.condition(name, type_).await;
@@ -157,7 +159,7 @@ impl World {
 
     /// Waits until the cluster is healthy: ready, with nothing going on and nobody missing, all in
     /// the electorate, in its newest generation.
-    pub(crate) async fn healthy(&self, name: &str) -> PostgresCluster {
+    pub async fn healthy(&self, name: &str) -> PostgresCluster {
         wait::until("a healthy cluster", || async {
             let cluster = self.cluster(name).await;
             let status = cluster.status.clone().unwrap_or_default();
@@ -173,7 +175,7 @@ impl World {
     }
 
     /// The pods of a cluster, in order.
-    pub(crate) async fn pods(&self, cluster: &str) -> Vec<Pod> {
+    pub async fn pods(&self, cluster: &str) -> Vec<Pod> {
         let selector = names::labels::pool_selector_text(cluster, names::DEFAULT_POOL);
         let mut pods = self.calls.list::<Pod>(&self.namespace, &selector).await.unwrap();
         pods.sort_by_key(kube::ResourceExt::name_any);
@@ -181,12 +183,12 @@ impl World {
     }
 
     /// The record of a cluster.
-    pub(crate) async fn record(&self, cluster: &str) -> RecordRead {
+    pub async fn record(&self, cluster: &str) -> RecordRead {
         self.records(cluster).read().await
     }
 
     /// Where the record of a cluster is.
-    pub(crate) fn records(&self, cluster: &str) -> RecordStore {
+    pub fn records(&self, cluster: &str) -> RecordStore {
         RecordStore::new(self.calls.clone(), &self.namespace, names::lease(cluster))
     }
 }
@@ -194,11 +196,15 @@ impl World {
 /// A kind of object, for untyped access.
 #[expect(clippy::struct_field_names, reason = "Kubernetes' own word")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Kind {
-    pub(crate) group: &'static str,
-    pub(crate) version: &'static str,
-    pub(crate) kind: &'static str,
-    pub(crate) plural: &'static str,
+pub struct Kind {
+    /// `apps`, empty for the first ones.
+    pub group: &'static str,
+    /// `v1`.
+    pub version: &'static str,
+    /// `StatefulSet`.
+    pub kind: &'static str,
+    /// `statefulsets`.
+    pub plural: &'static str,
 }
 
 impl Kind {
@@ -217,24 +223,35 @@ impl Kind {
     }
 }
 
-pub(crate) const CLUSTER: Kind =
-    Kind::new("matriarch.dev", "v1alpha1", "PostgresCluster", "postgresclusters");
-pub(crate) const SERVICE_ACCOUNT: Kind = Kind::new("", "v1", "ServiceAccount", "serviceaccounts");
-pub(crate) const ROLE: Kind = Kind::new("rbac.authorization.k8s.io", "v1", "Role", "roles");
-pub(crate) const ROLE_BINDING: Kind =
-    Kind::new("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings");
-pub(crate) const SECRET: Kind = Kind::new("", "v1", "Secret", "secrets");
-pub(crate) const SERVICE: Kind = Kind::new("", "v1", "Service", "services");
-pub(crate) const CONFIG_MAP: Kind = Kind::new("", "v1", "ConfigMap", "configmaps");
-pub(crate) const LEASE: Kind = Kind::new("coordination.k8s.io", "v1", "Lease", "leases");
-pub(crate) const SLICE: Kind = Kind::new("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices");
-pub(crate) const BUDGET: Kind = Kind::new("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets");
-pub(crate) const STATEFUL_SET: Kind = Kind::new("apps", "v1", "StatefulSet", "statefulsets");
-pub(crate) const CLAIM: Kind = Kind::new("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims");
-pub(crate) const POD: Kind = Kind::new("", "v1", "Pod", "pods");
+/// `PostgresCluster`.
+pub const CLUSTER: Kind = Kind::new("matriarch.dev", "v1alpha1", "PostgresCluster", "postgresclusters");
+/// `ServiceAccount`.
+pub const SERVICE_ACCOUNT: Kind = Kind::new("", "v1", "ServiceAccount", "serviceaccounts");
+/// `Role`.
+pub const ROLE: Kind = Kind::new("rbac.authorization.k8s.io", "v1", "Role", "roles");
+/// `RoleBinding`.
+pub const ROLE_BINDING: Kind = Kind::new("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings");
+/// `Secret`.
+pub const SECRET: Kind = Kind::new("", "v1", "Secret", "secrets");
+/// `Service`.
+pub const SERVICE: Kind = Kind::new("", "v1", "Service", "services");
+/// `ConfigMap`.
+pub const CONFIG_MAP: Kind = Kind::new("", "v1", "ConfigMap", "configmaps");
+/// `Lease`.
+pub const LEASE: Kind = Kind::new("coordination.k8s.io", "v1", "Lease", "leases");
+/// `EndpointSlice`.
+pub const SLICE: Kind = Kind::new("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices");
+/// `PodDisruptionBudget`.
+pub const BUDGET: Kind = Kind::new("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets");
+/// `StatefulSet`.
+pub const STATEFUL_SET: Kind = Kind::new("apps", "v1", "StatefulSet", "statefulsets");
+/// `PersistentVolumeClaim`.
+pub const CLAIM: Kind = Kind::new("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims");
+/// `Pod`.
+pub const POD: Kind = Kind::new("", "v1", "Pod", "pods");
 
 /// Every kind of object that a cluster consists of.
-pub(crate) const KINDS: [Kind; 13] = [
+pub const KINDS: [Kind; 13] = [
     CLUSTER,
     SERVICE_ACCOUNT,
     ROLE,

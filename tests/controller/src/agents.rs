@@ -30,10 +30,10 @@ use crate::world::World;
 
 const PACE: Duration = Duration::from_millis(150);
 /// An image with this in its name cannot be pulled.
-pub(crate) const BAD: &str = "no-such";
+pub const BAD: &str = "no-such";
 
 /// The play; dropping it ends it.
-pub(crate) struct Agents(JoinHandle<()>);
+pub struct Agents(JoinHandle<()>);
 
 impl Drop for Agents {
     fn drop(&mut self) {
@@ -43,7 +43,7 @@ impl Drop for Agents {
 
 impl Agents {
     /// Plays for the cluster `name` from now on.
-    pub(crate) fn play(world: &World, name: &str) -> Self {
+    pub fn play(world: &World, name: &str) -> Self {
         let (world, name) = (world.clone(), name.to_owned());
         Self(tokio::spawn(async move {
             loop {
@@ -56,7 +56,7 @@ impl Agents {
 }
 
 /// One turn; none when there is nothing to do yet.
-async fn turn(world: &World, name: &str) -> Option<()> {
+pub async fn turn(world: &World, name: &str) -> Option<()> {
     let set = world.calls.get::<StatefulSet>(&world.namespace, &names::stateful_set(name)).await.ok()??;
     let cluster = world.calls.get::<PostgresCluster>(&world.namespace, name).await.ok()??;
     if set.metadata.deletion_timestamp.is_some() || cluster.metadata.deletion_timestamp.is_some() {
@@ -115,7 +115,7 @@ async fn run(world: &World, pod: &Pod) {
 }
 
 /// An address that no other pod has.
-pub(crate) fn address(uid: &str) -> Ipv4Addr {
+pub fn address(uid: &str) -> Ipv4Addr {
     let bits =
         uid.bytes().fold(0xcbf2_9ce4_u32, |sum, byte| (sum ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     Ipv4Addr::from(0x0a00_0000 | (bits & 0x00ff_ffff))
@@ -187,7 +187,7 @@ async fn publish(
 }
 
 /// A pod as a target of a route.
-pub(crate) fn target(pod: &PodFacts) -> Target {
+pub fn target(pod: &PodFacts) -> Target {
     Target {
         pod: pod.name.clone(),
         uid: pod.uid.clone(),
@@ -198,7 +198,7 @@ pub(crate) fn target(pod: &PodFacts) -> Target {
 }
 
 /// The route of a Service of a cluster, as its agents write it.
-pub(crate) fn route(cluster: &PostgresCluster, service: &str) -> Route {
+pub fn route(cluster: &PostgresCluster, service: &str) -> Route {
     Route {
         namespace: cluster.namespace().unwrap(),
         service: service.to_owned(),
