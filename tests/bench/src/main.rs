@@ -34,11 +34,7 @@ fn main() -> ExitCode {
         Bench::Scale(arguments) => scale::run(&arguments),
         Bench::Overhead(arguments) => overhead::run(&arguments),
     };
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    let Err(error) = ended else { return ExitCode::SUCCESS };
+    eprintln!("error: {error:#}");
+    ExitCode::FAILURE
 }

@@ -194,7 +194,6 @@ impl World {
 }
 
 /// A kind of object, for untyped access.
-#[expect(clippy::struct_field_names, reason = "Kubernetes' own word")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kind {
     /// `apps`, empty for the first ones.

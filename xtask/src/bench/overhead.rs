@@ -23,7 +23,7 @@ pub(crate) struct Arguments {
     major: u8,
     /// `--clients`, `--seconds`, `--reps`, `--idle`, `--scale`, `--storage`, `--table`; `--help` explains them.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    arguments: Vec<String>,
+    options: Vec<String>,
 }
 
 /// Measures. A series goes on where it was left.
@@ -39,7 +39,7 @@ pub(super) fn run(wanted: &Arguments) -> Result<ExitCode> {
     let mut bench = this::cargo(["run", "--locked", "--quiet", "--release", "--target", TARGET]);
     bench.args(["--package", "matriarch-bench", "--config", &servers.cargo_runner()?, "--", "overhead"]);
     // Inside there is nothing of this machine's file system: the program gets its file as standard input.
-    bench.args(&wanted.arguments).env(TARGET_COMPILER, "musl-gcc").stdin(lines);
+    bench.args(&wanted.options).env(TARGET_COMPILER, "musl-gcc").stdin(lines);
     let status = bench.status().context("running the measurement")?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -60,8 +60,8 @@ impl Watch {
             let (settings, at) = seen.get(name)?;
             settings.contains(wanted).then_some(*at)
         };
-        let waited = self.seen.wait_for(|seen| there(seen).is_some());
-        let seen = tokio::time::timeout(BOUND, waited).await;
+        let told = self.seen.wait_for(|seen| there(seen).is_some());
+        let seen = tokio::time::timeout(BOUND, told).await;
         let seen = seen.with_context(|| format!("{wanted} did not come to {name} within {BOUND:?}"))?;
         there(&*seen.context("the watch ended")?).context("the settings changed meanwhile")
     }

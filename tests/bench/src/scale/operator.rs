@@ -114,7 +114,7 @@ impl Operator {
         self.until("to lead", BOUND, |numbers| numbers.sum("matriarch_operator_leading", &[]) > 0).await
     }
 
-    /// Waits until so many StatefulSets were applied, each of which is the last object of its cluster; since its start.
+    /// Waits until so many `StatefulSets` were applied, each of which is the last object of its cluster; since its start.
     pub(super) async fn applied(&self, clusters: u32) -> Result<Duration> {
         let bound = BOUND + Duration::from_secs(u64::from(clusters) * 2);
         self.until("to apply everything", bound, |numbers| {

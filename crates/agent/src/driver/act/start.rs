@@ -41,13 +41,12 @@ pub(super) async fn standby(context: &Context) -> anyhow::Result<()> {
     context.tracked.forget();
     let rewound_to = context.catch_up.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(timeline) = context.promise.get().catching_up {
-        let upstream = match rewound_to {
-            Some(upstream) => upstream,
+        let upstream = if let Some(upstream) = rewound_to {
+            upstream
+        } else {
             // An earlier life rewound it.
-            None => {
-                let state = context.record.get();
-                catch_up::leader(state.record(), &context.member(), &context.channel.heard())?
-            }
+            let state = context.record.get();
+            catch_up::leader(state.record(), &context.member(), &context.channel.heard())?
         };
         catch_up::same_log(&super::follow::recorded(context, &upstream)?, timeline)?;
         // Without a leader it would never be consistent, and nothing would give it one: it is started when there is one.
