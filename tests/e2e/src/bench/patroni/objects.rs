@@ -115,7 +115,7 @@ mod tests {
         assert_eq!(set["kind"], "StatefulSet");
         assert_eq!(set["metadata"]["name"], cluster().name);
         assert_eq!(set["spec"]["template"]["spec"]["containers"][0]["name"], names::CONTAINER);
-        assert_eq!(set["spec"]["template"]["spec"]["volumes"][1]["secret"]["defaultMode"], 0o440);
+        assert_eq!(set["spec"]["template"]["spec"]["volumes"][2]["secret"]["defaultMode"], 0o440);
         let host = cluster().member_host("pg-0");
         assert!(host.contains(&format!(".{}.", set["spec"]["serviceName"].as_str().unwrap())), "{host}");
     }
