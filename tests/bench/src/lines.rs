@@ -64,7 +64,7 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scratch::Scratch;
+    use driver::scratch::Scratch;
 
     #[test]
     fn a_line_that_was_cut_off_spoils_no_other() {

@@ -9,7 +9,6 @@ mod overhead;
 mod percentiles;
 mod process;
 mod scale;
-mod scratch;
 
 use std::process::ExitCode;
 

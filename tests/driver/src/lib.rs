@@ -12,5 +12,6 @@
 pub mod api_server;
 pub mod member;
 pub mod objects;
+pub mod scratch;
 pub mod steps;
 pub mod under_test;

@@ -24,7 +24,7 @@ mod world;
 
 use std::process::ExitCode;
 
-use driver::{api_server, member, objects, steps, under_test};
+use driver::{api_server, member, objects, scratch, steps, under_test};
 
 fn main() -> ExitCode {
     match std::env::args().nth(1).as_deref() {

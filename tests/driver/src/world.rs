@@ -12,6 +12,7 @@ use crate::api_server::ApiServer;
 use crate::member::Member;
 use crate::objects::{self, CLUSTER};
 use crate::rows::Rows;
+use crate::scratch::Scratch;
 use crate::state;
 use crate::steps::Steps;
 
@@ -24,13 +25,13 @@ pub(crate) struct World {
     pub(crate) rows: Rows,
     major: u16,
     addresses: BTreeMap<String, Ipv4Addr>,
-    root: tempfile::TempDir,
+    root: Scratch,
 }
 
 impl World {
     /// Two empty volumes, nothing started. Each world has a network of its own on the loopback.
     pub(crate) async fn new(number: u8, binaries: &Path, major: u16) -> Self {
-        let root = tempfile::Builder::new().prefix("w").tempdir().unwrap();
+        let root = Scratch::new_in(&std::env::temp_dir(), "w").unwrap();
         let at = |host: u8| Ipv4Addr::new(127, 1, number, host);
         let api = ApiServer::start((at(10), 8001).into()).await;
         let addresses: BTreeMap<String, Ipv4Addr> =

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use driver::scratch::Scratch;
 use jiff::Timestamp;
 use postgres::{Binaries, Layout, Session};
 use serde::{Deserialize, Serialize};
@@ -14,7 +15,6 @@ use super::idle::{self, Idle};
 use super::load::{Load, Seen};
 use super::pair::Pair;
 use super::{BOUND, Storage, settings};
-use crate::scratch::Scratch;
 
 /// From a whole pair to the first look: what comes right after a start is no rest.
 const SETTLE: Duration = Duration::from_secs(5);
@@ -89,7 +89,8 @@ pub(super) struct Bench {
 impl Bench {
     /// Lets the members form, fills pgbench's tables, ends everybody and copies what they leave.
     pub(super) async fn prepare(binaries: &Binaries, settings: Settings, clients: Vec<u32>) -> Result<Self> {
-        let root = Scratch::new_in(&settings.storage.directory(), "o")?;
+        let root = Scratch::new_in(&settings.storage.directory(), "o");
+        let root = root.context("make a directory for the servers")?;
         // What pgbench notes is on no disk.
         let load = Load::new(binaries, &PathBuf::from("/tmp"), settings.seconds);
         let pair = Pair::new(root.path(), binaries).await?;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use controller::world::{IDENTITY, KUBECONFIG, World};
+use driver::scratch::Scratch;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use kube::discovery::ApiResource;
@@ -15,8 +16,6 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-
-use crate::scratch::Scratch;
 
 /// How long it may take to lead, and to end. Generous: they only catch a hang.
 const BOUND: Duration = Duration::from_secs(60);
@@ -36,7 +35,7 @@ pub(super) struct Installed {
 impl Installed {
     /// Gives it an identity, and the rights in its own namespace that the chart gives it there; the others are there.
     pub(super) async fn new(world: &World, program: &Path) -> Result<Self> {
-        let directory = Scratch::new_in(&std::env::temp_dir(), "scale-")?;
+        let directory = Scratch::new_in(&std::env::temp_dir(), "scale-").context("make a directory")?;
         let text = std::fs::read_to_string(std::env::var_os(KUBECONFIG).context("no API server is named")?);
         let mut file: Value = serde_yaml::from_str(&text.context("read the kubeconfig")?)?;
         for user in file["users"].as_array_mut().into_iter().flatten() {
@@ -114,7 +113,7 @@ impl Operator {
         self.until("to lead", BOUND, |numbers| numbers.sum("matriarch_operator_leading", &[]) > 0).await
     }
 
-    /// Waits until so many `StatefulSets` were applied, each of which is the last object of its cluster; since its start.
+    /// Waits until so many `StatefulSet`s were applied, each of which is the last object of its cluster; since its start.
     pub(super) async fn applied(&self, clusters: u32) -> Result<Duration> {
         let bound = BOUND + Duration::from_secs(u64::from(clusters) * 2);
         self.until("to apply everything", bound, |numbers| {
