@@ -3,6 +3,7 @@
 //! Decides what counts as the end of local WAL (P8: only a reader of the files tells it). Must never take "the program
 //! could not run" for "there is no further record". Proved by `tests`, `tests/servers/seal.rs`.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -49,6 +50,14 @@ pub struct Record {
     pub description: String,
 }
 
+/// Files that follow each other.
+struct Files {
+    first: String,
+    last: String,
+    /// One past the last one's last byte.
+    end: Lsn,
+}
+
 /// Reads the log files of one data directory.
 #[derive(Debug, Clone)]
 pub struct WalReader {
@@ -75,15 +84,18 @@ impl WalReader {
         bound: Duration,
     ) -> Result<Option<Record>, WalReadError> {
         let from = Lsn(position.lsn.0.saturating_sub(RUN_UP).max(self.segment.start(position.lsn).0));
-        let Some(to) = self.end_of_files(position.timeline, from).map_err(|source| self.failed(source))?
-        else {
+        let files = self.files(position.timeline, from).map_err(|source| self.failed(source))?;
+        let Some(Files { first, last, end }) = files else {
             return Ok(None);
         };
+        // Without its name the first file would be any of the directory, and where that one was made ahead and holds
+        // nothing, the program cannot tell the size of segments and gives up.
         let program = Program::new(&self.program)
             .option("--path", &self.wal)
-            .option("--timeline", position.timeline.to_string())
             .option("--start", from.to_string())
-            .option("--end", to.to_string());
+            .option("--end", end.to_string())
+            .arg(first)
+            .arg(last);
         let failed = |source| ProgramError::Run { program: program.name(), source };
         let work = async {
             let mut child =
@@ -123,18 +135,38 @@ impl WalReader {
         ProgramError::Run { program: self.program.display().to_string(), source }
     }
 
-    /// The first position behind the unbroken row of files that begins with `from`'s; none when there is no such file.
+    /// The unbroken row of files that begins with `from`'s; none when there is no such file, or nothing was ever written
+    /// to it: a segment is made ahead, full of zeros, and without a header at its beginning it holds no record.
     ///
     /// The program waits five seconds for a file that is not there, which a log that ends with its segment would make
     /// every seal wait.
-    fn end_of_files(&self, timeline: Timeline, from: Lsn) -> std::io::Result<Option<Lsn>> {
-        let mut end = None;
-        let mut start = self.segment.start(from);
-        while self.wal.join(self.segment.file_name(timeline, start)).try_exists()? {
-            start = Lsn(start.0.saturating_add(self.segment.bytes()));
-            end = Some(start);
+    fn files(&self, timeline: Timeline, from: Lsn) -> std::io::Result<Option<Files>> {
+        let first = self.segment.file_name(timeline, from);
+        if !self.has_header(&first)? {
+            return Ok(None);
         }
-        Ok(end)
+        let (mut last, mut start) = (first.clone(), self.segment.start(from));
+        loop {
+            start = Lsn(start.0.saturating_add(self.segment.bytes()));
+            let next = self.segment.file_name(timeline, start);
+            if !self.wal.join(&next).try_exists()? {
+                return Ok(Some(Files { first, last, end: start }));
+            }
+            last = next;
+        }
+    }
+
+    /// Whether the file is there and begins with anything but zeros: the magic number of a page is never zero.
+    fn has_header(&self, name: &str) -> std::io::Result<bool> {
+        let mut magic = [0; 2];
+        let read = std::fs::File::open(self.wal.join(name))
+            .and_then(|file| std::os::unix::fs::FileExt::read_exact_at(&file, &mut magic, 0));
+        match read {
+            Ok(()) => Ok(magic != [0; 2]),
+            // A file that is being made is shorter than a page.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::UnexpectedEof) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// P23: how far a cleanly stopped master reaches: the *end* of its shutdown checkpoint record, of which the
