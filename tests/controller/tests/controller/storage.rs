@@ -98,7 +98,13 @@ async fn a_class_that_does_not_allow_growth_is_told() {
     assert_eq!(world.condition("pg", "Ready").await.0, "True", "the cluster goes on");
     assert_eq!(pods(&world).await, before);
     // What cannot grow is cared for all the same: a StatefulSet that goes comes back, and so would a pod of it.
-    let set = world.get(&world::STATEFUL_SET, "pg").await.unwrap();
+    // It is replaced once first, since new members get the new size.
+    let set = wait::until("a claim template of the new size", || async {
+        let set = world.get(&world::STATEFUL_SET, "pg").await.unwrap_or_default();
+        let size = requested(&set["spec"]["volumeClaimTemplates"][0]).clone();
+        if size == "2Gi" { Ok(set) } else { Err(size) }
+    })
+    .await;
     world.delete(&world::STATEFUL_SET, "pg").await;
     wait::until("another StatefulSet", || async {
         let now = world.get(&world::STATEFUL_SET, "pg").await.unwrap_or_default();
