@@ -33,12 +33,19 @@ impl Lines {
         Ok(Self(File::from(own)))
     }
 
-    /// Everything in the file; a last line that was cut off is left out, and so is what is of another kind.
+    /// Everything in the file. A line that is none of these, such as one that was cut off, is left out with a warning.
     ///
     /// # Errors
     /// When it cannot be read.
     pub(crate) fn read<L: DeserializeOwned>(&mut self) -> Result<Vec<L>> {
-        Ok(self.text()?.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+        let mut found = Vec::new();
+        for (number, line) in self.text()?.lines().enumerate() {
+            match serde_json::from_str(line) {
+                Ok(line) => found.push(line),
+                Err(error) => eprintln!("warning: line {} is left out: {error}", number + 1),
+            }
+        }
+        Ok(found)
     }
 
     /// Appends one line, for good. One that was cut off before is ended first.

@@ -88,6 +88,19 @@ impl Verdict {
         self.resurrected += u64::from(resurrected);
         self.note(what, n);
     }
+
+    /// What rows (number, count) say by themselves: none twice, and none that nobody attempted.
+    fn note_rows(&mut self, rows: &BTreeMap<i64, i64>, outcomes: &BTreeMap<i64, Outcome>, in_flight: i64) {
+        for (&n, &count) in rows {
+            if count > 1 {
+                self.duplicated += 1;
+                self.note("duplicated", n);
+            }
+            if !outcomes.contains_key(&n) && n != in_flight {
+                self.note_phantom(false, "phantom (never attempted)", n);
+            }
+        }
+    }
 }
 
 /// Compares a log of single rows with those that are there (number, count).
@@ -112,15 +125,7 @@ pub(crate) fn compare(attempts: &[Attempt], rows: &BTreeMap<i64, i64>) -> Verdic
             Outcome::Unknown => verdict.unknown_absent += 1,
         }
     }
-    for (&n, &count) in rows {
-        if count > 1 {
-            verdict.duplicated += 1;
-            verdict.note("duplicated", n);
-        }
-        if !outcomes.contains_key(&n) && n != in_flight {
-            verdict.note_phantom(false, "phantom (never attempted)", n);
-        }
-    }
+    verdict.note_rows(rows, &outcomes, in_flight);
     verdict
 }
 

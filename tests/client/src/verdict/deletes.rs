@@ -33,15 +33,7 @@ pub(crate) fn compare(attempts: &[Attempt], rows: &BTreeMap<i64, i64>) -> Verdic
             (Outcome::Error, _) => {}
         }
     }
-    for (&n, &count) in rows {
-        if count > 1 {
-            verdict.duplicated += 1;
-            verdict.note("duplicated", n);
-        }
-        if !outcomes.contains_key(&n) && n != in_flight {
-            verdict.note_phantom(false, "phantom (never attempted)", n);
-        }
-    }
+    verdict.note_rows(rows, &outcomes, in_flight);
     verdict
 }
 
